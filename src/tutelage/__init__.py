@@ -1,0 +1,29 @@
+"""Tutelage: teach small models to do a big model's work, and prove how well they do it.
+
+>>> import tutelage
+>>> result = tutelage.distill("recipes/quickstart.yaml", ["seed=2"])  # doctest: +SKIP
+>>> result.record["models"]["kd"]["test"]["primary"]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .engine.distill import Result, distill
+    from .errors import TutelageError
+
+__all__ = ["Result", "TutelageError", "__version__", "distill"]
+
+_WHERE = {"distill": ".engine.distill", "Result": ".engine.distill", "TutelageError": ".errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for; `import tutelage` loads no torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tutelage' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_WHERE[name], __name__), name)

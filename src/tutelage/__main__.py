@@ -1,0 +1,5 @@
+"""`python -m tutelage`."""
+
+from .cli import main
+
+main(prog_name="tutelage")

@@ -1,0 +1,172 @@
+"""The verbs. Everything heavy is imported inside them, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import TutelageError
+
+_OVERRIDES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+class _Verbs(click.Group):
+    """A user's fault is one sentence on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TutelageError as fault:
+            click.echo(f"tutelage: {fault}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("tutelage: interrupted; the same command goes on from the last checkpoint", err=True)
+            sys.exit(130)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with: tutelage distill quickstart")
+@click.version_option(__version__, prog_name="tutelage")
+def main() -> None:
+    """Teach small models to do a big model's work, and prove how well they do it."""
+
+
+@main.command(epilog="Example: tutelage distill recipes/quickstart.yaml method.temperature=4 seed=2")
+@click.argument("recipe")
+@_OVERRIDES
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder [runs/NAME-METHOD-SEED-DIGEST].")
+@click.option("--store", type=click.Path(path_type=Path), help="What runs share: teachers, students, signals [store beside the run].")
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@_JSON
+def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path | None, quiet: bool, as_json: bool) -> None:
+    """Train the student of RECIPE, a YAML file or a name that 'list recipes' shows, and report.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from .engine.distill import distill as carry_out
+    from .engine.talk import Console, Talk
+    from .report import table
+
+    result = carry_out(_recipe(recipe), changes, out=out, store=store, talk=Talk() if quiet else Console())
+    if as_json:
+        click.echo(json.dumps({"folder": str(result.folder), "student": str(result.student), "report": str(result.report), "record": result.record}))
+        return
+    table.show(table.rows(result.record))
+    click.echo(f"student  {result.student}\nreport   {result.report}")
+
+
+@main.command(epilog="Example: tutelage evaluate runs/my-run/student data=reviews.csv label=stars")
+@click.argument("student")
+@_OVERRIDES
+@click.option("--split", default="test", show_default=True, help="Which part of the data.")
+@click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
+@_JSON
+def evaluate(student: str, changes: tuple[str, ...], split: str, examples: Path | None, as_json: bool) -> None:
+    """Score the model in folder STUDENT on its task, or on another that KEY=VALUE settings of the task describe."""
+    from .engine.judge import evaluate as judge_it
+
+    facts = judge_it(student, changes, split, examples)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, value in facts["metrics"].items():
+        click.echo(f"{name:<16}{value:.4f}")
+    click.echo(f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f} ({facts['method']}, {facts['rows']} rows of {split})")
+
+
+@main.command(epilog="Example: tutelage export runs/my-run/student student-onnx --int8")
+@click.argument("student", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--int8", is_flag=True, help="Also write a dynamically quantised int8 model.")
+@_JSON
+def export(student: Path, out: Path, int8: bool, as_json: bool) -> None:
+    """Write the model in folder STUDENT as ONNX to folder OUT, checked against the model and timed."""
+    from .models.export import export as write_onnx
+
+    facts = write_onnx(student, out, int8=int8)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    from .report import table
+
+    table.show_export(facts, out)
+
+
+@main.command("list", epilog="Example: tutelage list methods")
+@click.argument("kind", required=False)
+@_JSON
+def list_parts(kind: str | None, as_json: bool) -> None:
+    """Show the methods, tasks, surgeries and recipes at hand, one line each; KIND shows only one of these."""
+    from . import catalogue
+
+    parts = catalogue.parts(kind)
+    if as_json:
+        click.echo(json.dumps(parts))
+        return
+    for title, many in parts.items():
+        click.secho(title, bold=True)
+        for name, line in many.items():
+            click.echo(f"  {name:<14}{line}")
+
+
+@main.command(epilog="Example: tutelage show recipes/quickstart.yaml train.epochs=5   |   tutelage show kd")
+@click.argument("recipe")
+@_OVERRIDES
+@_JSON
+def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name. Runs nothing."""
+    from . import catalogue, config, recipe as recipes
+
+    if not changes and (part := catalogue.settings_of(recipe)) and not Path(recipe).exists():
+        click.echo(json.dumps(part) if as_json else catalogue.settings_text(part))
+        return
+    made = recipes.load(_recipe(recipe), changes)
+    click.echo(json.dumps(config.dump(made)) if as_json else config.text(made), nl=as_json)
+
+
+@main.command(epilog="Example: tutelage cost minilm runs/my-run/student")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--tokens", default=32, show_default=True, help="Length of the rows that are timed.")
+@click.option("--threads", type=int, help="CPU threads [one a core].")
+@_JSON
+def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: bool) -> None:
+    """Parameters, FLOPs, bytes and latency with spread of MODELS, names or folders; several are timed in turn."""
+    from .engine.judge import costs
+
+    sheets = costs(models, tokens, threads)
+    if as_json:
+        click.echo(json.dumps(sheets))
+        return
+    from .report import table
+
+    table.show_costs(sheets)
+
+
+@main.command(epilog="Example: tutelage doctor")
+@_JSON
+def doctor(as_json: bool) -> None:
+    """Say what this machine has: versions, device, precision, extras, embedded model and data; and run one tiny training."""
+    from .engine.doctor import examine
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for line in found["checks"]:
+            click.echo(f"{'ok  ' if line['ok'] else 'MISS'} {line['what']:<24}{line['found']}")
+    sys.exit(0 if all(c["ok"] or c["optional"] for c in found["checks"]) else 2)
+
+
+def _recipe(name: str) -> str:
+    """A file, or one of the recipes that come with the package."""
+    from . import catalogue
+
+    return catalogue.recipe_file(name)

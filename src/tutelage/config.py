@@ -1,0 +1,275 @@
+"""Settings: frozen dataclasses checked by pydantic, read from YAML plus `key=value`. Imports no torch.
+
+`build` checks a whole tree at once and reports every fault with its path. A field annotated `Part(kind)`
+takes a mapping with the key `kind`; the part's own class checks the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from .errors import ConfigError
+from .find import find, near
+
+T = TypeVar("T")
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PartOf:
+    """Marks a field that holds one part of a kind (or, with `many`, a list of them)."""
+
+    kind: str
+    many: bool = False
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """Make a frozen, keyword-only dataclass that refuses unknown keys and loose types.
+
+    The text under a field is its help. A method `faults(self)` may yield `(field, sentence)` for what types
+    cannot say: ranges across fields, a setting without effect.
+    """
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    made.is_part = True
+    return made
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose `2e-5` is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse(text: str, source: str) -> Any:
+    """Parse YAML text; a syntax fault names the source, line and column."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
+        raise ConfigError(f"{where}: not YAML: {getattr(fault, 'problem', None) or fault}") from None
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no recipe file {path}; 'tutelage list recipes' shows the ones at hand") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path}: cannot be read as text: {fault}") from None
+    tree = parse(text, str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of settings; found {type(tree).__name__}")
+    return tree
+
+
+def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping[str, str] | None = None) -> dict:
+    """Apply `a.b=value` changes (values are YAML) to a copy of the tree.
+
+    `shorthand` says what a bare value means where a mapping stands: `{'teacher': 'model'}` turns `teacher=x` into
+    `teacher.model=x`; a new `kind` drops the settings of the old one.
+    """
+    out: dict[str, Any] = json.loads(json.dumps(tree))
+    for change in changes:
+        key, sign, text = change.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"'{change}': a change is written key=value, for example train.epochs=2")
+        value, here, steps = parse(text, change), out, key.split(".")
+        for step in steps[:-1]:
+            if isinstance(here.get(step), str) and step in (shorthand or {}):
+                here[step] = {(shorthand or {})[step]: here[step]}
+            if not isinstance(here.get(step), dict):
+                here[step] = {}
+            here = here[step]
+        last = steps[-1]
+        into = (shorthand or {}).get(key)
+        if into and not isinstance(value, dict | list) and value is not None:
+            old = here.get(last)
+            value = {**old, into: value} if isinstance(old, dict) and into != "kind" else {into: value}
+        here[last] = value
+    return out
+
+
+def build(cls: type[T], tree: Any, source: str = "") -> T:
+    """Check a tree of plain values against a settings class and make it; raise ConfigError with every fault."""
+    faults: list[tuple[str, str]] = []
+    made = _build(cls, tree, (), faults)
+    if faults:
+        raise ConfigError(faults, source)
+    return made
+
+
+def _build(cls: Any, tree: Any, path: tuple[Any, ...], faults: list[tuple[str, str]]) -> Any:
+    if not isinstance(tree, Mapping):
+        faults.append((_dotted(path), f"settings are a mapping; got {tree!r}"))
+        return None
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints, values, before = get_type_hints(cls, include_extras=True), {}, len(faults)
+    faults.extend((_dotted((*path, key)), f"no such setting{near(key, fields)}") for key in tree if key not in fields)
+    for name, field in fields.items():
+        if name in tree:
+            values[name] = _value(hints[name], tree[name], (*path, name), faults)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            faults.append((_dotted((*path, name)), "is required"))
+    if len(faults) > before:
+        return None
+    made = cls(**values)
+    if hasattr(made, "faults"):
+        faults.extend((_dotted((*path, *field.split("."))), what) for field, what in made.faults())
+    return made
+
+
+def _value(hint: Any, value: Any, path: tuple[Any, ...], faults: list[tuple[str, str]]) -> Any:
+    """Check one field's value: a part, parts, settings of their own, or plain data that pydantic checks."""
+    mark, inner = _mark(hint), _settings_class(hint)
+    if mark and mark.many and isinstance(value, list):
+        return tuple(_part(mark.kind, one, (*path, i), faults) for i, one in enumerate(value))
+    if mark and not mark.many and value is not None:
+        return _part(mark.kind, value, path, faults)
+    if inner and isinstance(value, Mapping):
+        return _build(inner, value, path, faults)
+    try:
+        return _adapter(hint).validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        for one in error.errors(include_url=False)[:1]:
+            where = tuple(x for x in one["loc"] if isinstance(x, int))
+            faults.append((_dotted((*path, *where)), _sentence(one)))
+        return None
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(hint)
+
+
+def _part(kind: str, tree: Any, path: tuple, faults: list[tuple[str, str]]) -> Any:
+    if isinstance(tree, str):
+        tree = {"kind": tree}
+    if not isinstance(tree, Mapping) or not isinstance(tree.get("kind"), str):
+        faults.append((_dotted(path), f"needs a 'kind', for example {{kind: ...}}; got {tree!r}"))
+        return None
+    try:
+        cls = find(kind, tree["kind"])
+    except ConfigError as fault:
+        faults.append((_dotted((*path, "kind")), str(fault)))
+        return None
+    made = _build(cls, {k: v for k, v in tree.items() if k != "kind"}, path, faults)
+    if made is not None:
+        object.__setattr__(made, "_kind", tree["kind"])
+    return made
+
+
+def dump(made: Any) -> Any:
+    """The settings in full as plain values, `kind` first; `build` reads them back to an equal object."""
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        kind = getattr(made, "_kind", None)
+        own = {f.name: dump(getattr(made, f.name)) for f in dataclasses.fields(made)}
+        return ({"kind": kind} if kind else {}) | own
+    if isinstance(made, Mapping):
+        return {k: dump(v) for k, v in made.items()}
+    if isinstance(made, tuple | list):
+        return [dump(v) for v in made]
+    return made
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that this module's loader reads back to equal values."""
+
+
+_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", repr(x)))
+
+
+def text(made: Any) -> str:
+    """The settings in full as YAML."""
+    return yaml.dump(dump(made), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """Lines `path: old -> new` for each leaf that differs between two plain trees."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [x for k in keys for x in difference(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
+    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+
+
+def field_help(cls: type) -> dict[str, str]:
+    """The text under each field of a settings class (and of its parents)."""
+    out: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        [body] = [n for n in ast.parse(textwrap.dedent(inspect.getsource(base))).body if isinstance(n, ast.ClassDef)]
+        for field, after in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                out[ast.unparse(field.target)] = inspect.cleandoc(str(after.value.value))
+    return out
+
+
+def _mark(hint: Any) -> PartOf | None:
+    for one in (hint, *get_args(hint)):
+        for extra in getattr(one, "__metadata__", ()):
+            if isinstance(extra, PartOf):
+                return extra
+    return None
+
+
+def _settings_class(hint: Any) -> type | None:
+    return next((c for c in (hint, *get_args(hint)) if isinstance(c, type) and getattr(c, "is_part", False)), None)
+
+
+def _dotted(path: Iterable[Any]) -> str:
+    out = ""
+    for step in path:
+        out += f"[{step}]" if isinstance(step, int) else f".{step}" if out else str(step)
+    return out
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error in our words: what is wrong, what was found, what to do."""
+    kind, got = error["type"], error.get("input")
+    limit = error.get("ctx", {})
+    says = {
+        "greater_than": "must be above {gt}",
+        "greater_than_equal": "must be {ge} or more",
+        "less_than": "must be below {lt}",
+        "less_than_equal": "must be {le} or less",
+        "finite_number": "must be a finite number",
+        "literal_error": "must be {expected}",
+        "bool_type": "must be true or false",
+        "string_type": "must be text",
+    }
+    words = says.get(kind, "").format(**limit)
+    if kind.startswith("int_"):
+        words = "must be a whole number"
+    elif kind.startswith("float_"):
+        words = "must be a number"
+    elif kind in ("tuple_type", "list_type"):
+        words = "must be a list"
+    elif not words:
+        words = str(error["msg"])[:1].lower() + str(error["msg"])[1:]
+    hint = near(str(got), re.findall(r"'([^']+)'", limit.get("expected", ""))) if kind == "literal_error" else ""
+    return f"{words}; got {got!r}{hint}"
+

@@ -1,0 +1,53 @@
+"""Where a step stands in its method's course: whose turn it is, which rate, which batches. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import schedules
+from ..methods._method import Stage, Turn
+from ..recipe import Training
+from ..seeds import stream
+from ..tasks._task import Encoded
+from . import batches
+
+
+def turn_at(stage: Stage, step: int) -> int:
+    """The number of the turn that takes step `step` of a stage; turns follow each other in a cycle."""
+    place = step % sum(t.steps for t in stage.turns)
+    for number, turn in enumerate(stage.turns):
+        if place < turn.steps:
+            return number
+        place -= turn.steps
+    raise AssertionError("a turn has at least one step")
+
+
+def rate(stages: Sequence[Stage], number: int, step: int, turn: Turn, training: Training) -> float:
+    """The learning rate of a step; stages that continue an optimizer share one course with the one before."""
+    first = last = number
+    while first > 0 and stages[first].optimizer == "continue":
+        first -= 1
+    while last + 1 < len(stages) and stages[last + 1].optimizer == "continue":
+        last += 1
+    done = sum(s.steps for s in stages[first:number]) + step
+    total = sum(s.steps for s in stages[first : last + 1])
+    peak = turn.learning_rate or training.learning_rate
+    return schedules.learning_rate(done, total, peak=peak, warmup=training.warmup, decay=training.decay)
+
+
+def order(
+    rows: Encoded, augmented: Encoded | None, replace: bool, training: Training, seed: int, stage: str, epoch: int
+) -> list[tuple[Encoded, np.ndarray]]:
+    """An epoch's batches: of the training rows, of the augmented ones (`replace`), or of both, mixed."""
+    out: list[tuple[Encoded, np.ndarray]] = []
+    for name, encoded in (("rows", rows), ("augmented", augmented)):
+        if encoded is not None and not (name == "rows" and augmented is not None and replace):
+            own = stream(seed, name, stage)
+            many = batches.epoch(encoded.lengths, training.batch_size, bucket=training.bucket, seed=own, number=epoch)
+            out += [(encoded, one) for one in many]
+    if augmented is not None and not replace:
+        mixed = np.random.default_rng(stream(seed, "mix", stage, epoch)).permutation(len(out))
+        out = [out[i] for i in mixed]
+    return out

@@ -1,0 +1,319 @@
+"""From a recipe to a student, a record and a report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import config, records
+from .. import recipe as recipes
+from ..errors import ConfigError
+from ..find import find
+from ..methods._method import Method
+from ..models.load import Loaded, weights_digest
+from ..recipe import Recipe
+from . import judge
+from .machine import Machine
+from .talk import Talk
+from .teacher import Member, Teacher, read_probabilities
+from .workshop import Start, Trained, Workshop, refuse_new_head, tokenizer_digest
+
+DEFAULT_RUNS = "runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished distillation: its folder, its record, the student's folder, and the report's path."""
+
+    folder: Path
+    record: dict[str, Any]
+    student: Path
+    report: Path
+
+
+def folder_of(recipe: Recipe, runs: str | Path) -> Path:
+    """Where a recipe's run lives unless told otherwise: its name, method and seed, and a digest of all settings."""
+    return Path(runs) / f"{recipe.name}-{recipe.method._kind}-{recipe.seed}-{records.digest(config.dump(recipe))[:8]}"
+
+
+def distill(
+    recipe: str | Path | dict[str, Any] | Recipe,
+    changes: Iterable[str] = (),
+    *,
+    out: str | Path | None = None,
+    store: str | Path | None = None,
+    talk: Talk | None = None,
+    on_step: Any = lambda state: None,
+) -> Result:
+    """Carry out one recipe: teacher, students, test, record and report; resume it where it was interrupted.
+
+    `recipe` is a YAML file, a tree of plain values, or settings; `changes` are `key=value` texts. `out` is the run's folder
+    (default `runs/NAME-METHOD-SEED-DIGEST`), `store` keeps what runs share, teachers, students and signals (default
+    `store` beside the run, or TUTELAGE_STORE). Raises a TutelageError for every fault a user can mend.
+    """
+    made, talk = recipes.load(recipe, changes), talk or Talk()
+    folder = Path(out) if out else folder_of(made, DEFAULT_RUNS)
+    place = Path(store or os.environ.get("TUTELAGE_STORE") or folder.parent / "store")
+    trackers = made.trackers
+    machine = Machine(made.threads, trackers, folder)
+    with records.locked(folder) if machine.main else contextlib.nullcontext():
+        if (finished := _finished(folder, made)) is not None:
+            talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
+            return finished
+        if machine.main:
+            records.write(folder / "recipe.yaml", config.text(made))
+        if trackers:
+            machine.accelerator.init_trackers(made.name, config=_flat(config.dump(made)))
+        record = _Run(made, folder, place, machine, talk, on_step).carry_out()
+        if trackers:
+            machine.accelerator.end_training()
+        machine.wait()
+        return _result(folder, record)
+
+
+def _finished(folder: Path, recipe: Recipe) -> Result | None:
+    """The run's result if it is there; ConfigError if the folder holds a run of other settings."""
+    if (folder / "recipe.yaml").exists():
+        before = config.read(folder / "recipe.yaml")
+        if changed := config.difference(before, config.dump(recipe)):
+            raise ConfigError(f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it")
+    elif folder.exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise ConfigError(f"{folder}: is not empty and not a run's folder; name another one with --out")
+    if not (folder / "record.json").exists():
+        return None
+    return _result(folder, records.read_json(folder / "record.json"))
+
+
+def _result(folder: Path, record: dict[str, Any]) -> Result:
+    return Result(folder, record, folder / "student", folder / "report.html")
+
+
+class _Run:
+    """One distillation in progress."""
+
+    def __init__(self, recipe: Recipe, folder: Path, store: Path, machine: Machine, talk: Talk, on_step: Any):
+        self.recipe, self.folder, self.machine, self.talk = recipe, folder, machine, talk
+        self.started, self.seconds = time.monotonic(), {"teacher": 0.0, "students": 0.0, "evaluation": 0.0, "measuring": 0.0}
+        self.began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.data = recipe.task.load()
+        for note in self.data.notes:
+            talk.say(note)
+        self.shop = Workshop(recipe, self.data, machine, talk, store, on_step)
+        self.notes: list[str] = []
+        self.models: dict[str, dict[str, Any]] = {}
+        self.loaded: dict[str, Loaded] = {}
+
+    def carry_out(self) -> dict[str, Any]:
+        """Everything in order; returns the record."""
+        recipe = self.recipe
+        self._kinds()
+        teacher = self._teacher() if recipe.teacher else None
+        for method in (*recipe.compare, recipe.method):
+            self._student(method, teacher)
+        examples = self._test()
+        if recipe.measure:
+            self._measure()
+        record = self._record(examples, teacher)
+        if self.machine.main:
+            self._write(record, examples)
+        return record
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Any:
+        began = time.monotonic()
+        yield
+        self.seconds[what] += time.monotonic() - began
+
+    def _kinds(self) -> None:
+        """Settings that have no effect for this kind of labels."""
+        for i, method in enumerate((self.recipe.method, *self.recipe.compare)):
+            where = f"compare[{i - 1}]" if i else "method"
+            if self.recipe.task.kind == "value" and getattr(method, "temperature", None) not in (None, type(method)().temperature):
+                raise ConfigError(f"{where}.temperature: has no effect on a task of values, whose distance is the squared error; leave it out")
+
+    # ---- teacher
+
+    def _teacher(self) -> Teacher:
+        """Fine-tune the teacher where asked, else check that its head knows the labels."""
+        given = self.recipe.teacher
+        assert given is not None
+        teacher = Teacher([], self.recipe.signals, self.recipe.task, self.shop.cache, self.machine, given.average)
+        with self._timed("teacher"):
+            if given.probabilities:
+                train = self.data.splits["train"]
+                if "transfer" in self.data.splits:
+                    raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
+                teacher.given = read_probabilities(given.probabilities, self.data.labels, train.total, train.ids, self.recipe.task.kind)
+                teacher.title = given.probabilities
+                return teacher
+            for number, name in enumerate(given.models or (given.model or "",)):
+                key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"
+                teacher.members.append(self._member(key, name))
+            teacher.title = ", ".join(given.models or (given.model or "",))
+        return teacher
+
+    def _member(self, key: str, name: str) -> Member:
+        given, shop = self.recipe.teacher, self.shop
+        assert given is not None
+        loaded = shop.open(name, given.seed)
+        for note in loaded.notes:
+            self.talk.say(note)
+        trained: Trained | None = None
+        if given.train:
+            trained = shop.train(f"{key} ({name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed)
+            self._say_reused(f"{key} ({name})", trained)
+            if not trained.reused:
+                loaded.model.eval()
+            else:
+                loaded = trained.load(shop.head, self.data.labels)
+        else:
+            refuse_new_head(name, loaded, self.data.labels)
+        model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
+        self.loaded[key] = loaded
+        self.models[key] = self._model(key, f"teacher ({name})", "teacher", loaded, trained, None)
+        return Member(name, lambda: model, self.models[key]["weights"], lambda: shop.encoded(loaded.tokenizer, "train"),
+                      model.config.hidden_size, tokenizer_digest(loaded.tokenizer))  # fmt: skip
+
+    # ---- students
+
+    def _start(self) -> Start:
+        """The student before training: the same for every method."""
+        recipe, shop = self.recipe, self.shop
+        if recipe.student.start == "teacher":
+            if recipe.teacher and recipe.teacher.train:
+                import copy
+
+                loaded = self.loaded["teacher"]
+                loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
+            else:
+                loaded = shop.open(str(recipe.teacher.model), recipe.seed)  # type: ignore[union-attr]
+        else:
+            loaded = shop.open(recipe.student.model or str(recipe.teacher.model), recipe.seed)  # type: ignore[union-attr]
+        return shop.cut(loaded.model, loaded.tokenizer, recipe.seed)
+
+    def _student(self, method: Method, teacher: Teacher | None) -> None:
+        """Search the rate where asked, then train one student by one method."""
+        recipe, name = self.recipe, method._kind
+        key = name if name not in self.models else f"{name}-{sum(k.split('-')[0] == name for k in self.models) + 1}"
+        with self._timed("students"):
+            training = recipe.train
+            tried: list[dict[str, Any]] = []
+            if recipe.search:
+                for rate in recipe.search.learning_rates:
+                    short = dataclasses.replace(training, learning_rate=rate, epochs=recipe.search.epochs, steps=None, tokens=None)
+                    found = self.shop.train(f"{key}, rate {rate:g}", method, self._start(), short, recipe.seed, teacher)
+                    tried.append({"learning_rate": rate, "score": found.facts["score"]})
+                best = max(tried, key=lambda t: t["score"])
+                training = dataclasses.replace(training, learning_rate=best["learning_rate"])
+                self.talk.say(f"{key}: learning rate {best['learning_rate']:g} is best on dev of " + ", ".join(f"{t['learning_rate']:g} ({t['score']:.4f})" for t in tried))
+            start = self._start()
+            trained = self.shop.train(key, method, start, training, recipe.seed, teacher if method.uses_teacher else None)
+            self._say_reused(key, trained)
+            loaded = trained.load(self.shop.head, self.data.labels) if trained.reused else Loaded(start.model, start.tokenizer, False)
+            loaded.model.to(self.machine.device).eval().requires_grad_(False)
+        self.loaded[key] = loaded
+        last = method is recipe.method
+        title = f"student ({key})" if last else f"student without a teacher ({key})" if not method.uses_teacher else f"student ({key})"
+        self.models[key] = self._model(key, title, "student" if last else "baseline", loaded, trained, method)
+        if tried:
+            self.models[key]["search"] = tried
+
+    def _say_reused(self, title: str, trained: Trained) -> None:
+        if trained.reused:
+            self.talk.say(f"{title}: trained before with the same settings, data and start; reused")
+
+    def _model(self, key: str, title: str, role: str, loaded: Loaded, trained: Trained | None, method: Method | None) -> dict[str, Any]:
+        from ..models import cost
+
+        parameters = cost.parameters(loaded.model)["total"]
+        facts = {k: v for k, v in trained.facts.items() if k not in ("weights", "score")} if trained else None
+        history = trained.facts["history"] if trained else []
+        best = next((h for h in history if h["step"] == trained.facts["best_step"]), None) if trained else None
+        return {
+            "title": title, "role": role, "method": config.dump(method) if method else None,
+            "weights": trained.weights if trained else weights_digest(loaded.model),
+            "parameters": parameters, "layers": loaded.model.config.num_hidden_layers, "width": loaded.model.config.hidden_size,
+            "bytes": cost.size_on_disk(trained.folder / "model") if trained else 4 * parameters,
+            "latency": None, "dev": best["dev"] if best else None, "test": None, "training": facts, "reused": bool(trained and trained.reused),
+        }  # fmt: skip
+
+    # ---- proof
+
+    def _test(self) -> dict[str, judge.Judged]:
+        """Look at the test split, once, with every model."""
+        out: dict[str, judge.Judged] = {}
+        if "test" not in self.data.splits:
+            return out
+        with self._timed("evaluation"):
+            for key, loaded in self.loaded.items():
+                encoded = self.shop.encoded(loaded.tokenizer, "test")
+                dtype = self.machine.precision(self.recipe.train.precision)
+                out[key] = judge.on(loaded.model, encoded, self.recipe.task, self.machine, dtype)
+                self.models[key]["test"] = out[key].facts
+        return out
+
+    def _measure(self) -> None:
+        """Time every model in turn."""
+        from ..models import cost
+
+        with self._timed("measuring"):
+            dtype = self.machine.precision(self.recipe.train.precision)
+            timed = cost.latency({k: v.model for k, v in self.loaded.items()}, rows=(1, 32), autocast=lambda: self.machine.autocast(dtype))
+            for key, latency in timed.items():
+                self.models[key]["latency"] = latency
+
+    def _record(self, examples: dict[str, judge.Judged], teacher: Teacher | None) -> dict[str, Any]:
+        recipe, data, cache = self.recipe, self.data, self.shop.cache
+        main = list(self.models)[-1]
+        pairs = [(main, k) for k in self.models if k != main and k in examples] if main in examples else []
+        compared = [judge.compare(recipe.task, a, b, examples) for a, b in pairs]
+        live = recipe.signals.source == "live" or (teacher is not None and not cache.bytes and teacher.given is None)
+        signals = {
+            "source": "file" if teacher and teacher.given is not None else "live" if live else "cached",
+            "bytes": cache.bytes, "filled_seconds": round(cache.seconds, 2), "reused": bool(cache.reused and not cache.filled),
+        } if teacher else None  # fmt: skip
+        seconds = {**self.seconds, "signals": cache.seconds, "total": time.monotonic() - self.started}
+        return {
+            "name": recipe.name, "recipe": config.dump(recipe), "started": self.began,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "surroundings": {**records.surroundings(), "threads": self.machine.threads, "processes": self.machine.processes, "device": self.machine.device.type,
+                             "precision": str(self.machine.precision(recipe.train.precision)).removeprefix("torch."), "deterministic": torch.are_deterministic_algorithms_enabled()},
+            "data": {"digest": data.digest, "labels": list(data.labels), "rows": {k: len(v) for k, v in data.splits.items()}, "notes": list(data.notes),
+                     "primary": recipe.task.primary, "truncated": self.shop.truncated, "source": data.splits["train"].source},
+            "models": self.models, "comparisons": compared, "signals": signals, "notes": self.talk.notes,
+            "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        }  # fmt: skip
+
+    def _write(self, record: dict[str, Any], examples: dict[str, judge.Judged]) -> None:
+        """Per-example results, the student's folder with its card, the report, and last the record."""
+        from ..report import card, page
+
+        test = self.data.splits.get("test")
+        for key, judged in examples.items():
+            records.write_rows(self.folder / f"examples-{key}.jsonl", judged.rows(test, self.data.labels))
+        main = list(self.models)[-1]
+        with records.whole_folder(self.folder / "student") as student:
+            loaded = self.loaded[main]
+            loaded.model.save_pretrained(student)
+            loaded.tokenizer.save_pretrained(student)
+            (student / "README.md").write_text(card.text(record, main), encoding="utf-8")
+            records.write_json(student / "tutelage.json", {"task": record["recipe"]["task"], "labels": record["data"]["labels"], "record": record["name"]})
+        page.write(record, self.folder / "report.html")
+        records.write_json(self.folder / "record.json", record)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """A tree as `a.b: value`, the form that trackers take."""
+    if isinstance(tree, dict):
+        return {k: v for key, one in tree.items() for k, v in _flat(one, f"{path}.{key}" if path else key).items()}
+    return {path: tree if isinstance(tree, str | int | float | bool) else str(tree)}

@@ -1,0 +1,350 @@
+"""The one loop: stages, turns and steps of a method, resumable anywhere, exact however a step is cut.
+
+An optimizer step's terms are sums divided by counts that are known from the data before the first forward pass, so that
+micro-batches, processes and padding do not change the gradient. Every step draws its randomness from the seed and its own
+number; nothing else needs to be saved for a replay to end in the same weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import records
+from ..errors import ConfigError, RunError
+from ..methods._method import Facts, Method, Progress, See, Stage, Turn
+from ..recipe import Training
+from ..rows import Batch, Seen
+from ..seeds import stream
+from ..tasks._task import Encoded, Task
+from . import augment, batches, course, optim
+from .checkpoint import Checkpoints, State
+from .forward import forward, move, outputs
+from .machine import Machine
+from .talk import Advance, Talk
+
+LOG_EVERY = 10
+
+
+@dataclasses.dataclass
+class Job:
+    """Everything one training needs."""
+
+    title: str
+    method: Method
+    task: Task
+    training: Training
+    seed: int
+    facts: Facts
+    models: Mapping[str, nn.Module]
+    """Roles with a model at hand: 'student', and those the method trains or looks through. May load when asked."""
+    signals: Callable[[str, Stage], Any]
+    """The signals of a frozen role for a stage (`engine.signals`), asked for when the stage begins."""
+    train: Encoded
+    dev: Encoded
+    folder: Path
+    machine: Machine
+    talk: Talk
+    autosave: float = 60.0
+    on_step: Callable[[State], None] = lambda state: None
+
+
+class Loop:
+    """One training. `run` carries it to its end, from its last checkpoint if there is one."""
+
+    def __init__(self, job: Job):
+        self.job, self.machine = job, job.machine
+        self.dtype = self.machine.precision(job.training.precision)
+        self.stages = job.method.stages(job.facts)
+        torch.manual_seed(stream(job.seed, "maps"))
+        self.maps = nn.ModuleDict(job.method.maps(job.facts)).to(self.machine.device)
+        self.trained = sorted({turn.role for stage in self.stages for turn in stage.turns})
+        for role in self.trained:
+            job.models[role].to(self.machine.device)
+        self.models = {role: job.models[role] for role in self.trained}
+        self.frozen: dict[str, nn.Module] = {}
+        self.checkpoints = Checkpoints(job.folder / "checkpoints")
+        self.state = State()
+        self.optimizers: dict[int, torch.optim.Optimizer] = {}
+        self.source: Any = None
+        self.extra: Encoded | None = None
+        self.order: list[tuple[Encoded, np.ndarray]] = []
+        self.planned: tuple[int, int, int] | None = None
+        self.turn: Turn | None = None
+        self.note = ""
+        self.losses: dict[str, list[torch.Tensor]] = {}
+        self.bad = torch.zeros((), dtype=torch.bool, device=self.machine.device)
+
+    # ---- the whole course
+
+    def run(self) -> State:
+        """Train to the end; the roles' models then hold the selected weights. Raises RunError when a loss is not finite."""
+        job = self.job
+        loaded = self.checkpoints.load()
+        if loaded:
+            self.state = loaded[0]
+            job.talk.say(f"{job.title}: goes on from step {self.state.total}")
+        self.log = records.Log(job.folder / "steps.jsonl", self.state.log) if self.machine.main else None
+        self.began, self.saved_at, self.save_cost = time.monotonic() - self.state.seconds, time.monotonic(), 0.0
+        total = sum(stage.steps for stage in self.stages)
+        with job.talk.task(job.title, total, self.state.total) as advance:
+            for number in range(self.state.stage, len(self.stages)):
+                self._enter(number, loaded[1] if loaded else None)
+                loaded = None
+                self._stage(self.stages[number], advance)
+        self._select(_judged(self.stages[-1]), self.state.best.get(""))
+        self.state.seconds = time.monotonic() - self.began
+        if self.log:
+            self.log.close()
+        return self.state
+
+    def _enter(self, number: int, tensors: dict[str, torch.Tensor] | None) -> None:
+        """Begin a stage, or take it up again from a checkpoint's tensors."""
+        stage, state = self.stages[number], self.state
+        if tensors is None and number > 0:
+            before = self.stages[number - 1]
+            if (judged := _judged(before)) != "student":
+                self._select(judged, state.best.get(before.name))
+            state.stage, state.step, state.epoch, state.position, state.looks_without, state.augmented = number, 0, 0, 0, 0, None
+            if stage.start_from == "init":
+                self._put_back({f"role.student.{k}": v for k, v in self.checkpoints.kept("init.safetensors").items()})
+            elif stage.start_from != "last":
+                wanted = before.name if stage.start_from == "best" else stage.start_from.removesuffix(":best")
+                self._select("student", state.best.get(wanted))
+        elif tensors is None and any(s.start_from == "init" for s in self.stages) and self.machine.main:
+            self.checkpoints.keep("init.safetensors", self.models["student"].state_dict())
+        if number == 0 or stage.optimizer == "fresh" or not self.optimizers:
+            self.optimizers = {i: self._optimizer(turn) for i, turn in enumerate(stage.turns)}
+        if tensors is not None:
+            self._put_back(tensors)
+        self.extra = None
+        if state.augmented and stage.augment:
+            self.extra = augment.encoded(self.job.train, self.checkpoints.kept(state.augmented["file"]), stage.augment)
+        self.source = self.job.signals(stage.teacher, stage) if stage.teacher and stage.teacher not in {t.role for t in stage.turns} else None
+        self.turn = None
+
+    def _stage(self, stage: Stage, advance: Advance) -> None:
+        state, job = self.state, self.job
+        every, patience = job.training.evaluate_every, job.training.patience
+        while state.step < stage.steps:
+            if patience and state.looks_without >= patience:
+                job.talk.say(f"{job.title}: stage '{stage.name}' stopped at step {state.step}, {patience} looks at dev without a better score")
+                return advance(stage.steps - state.step, self.note)
+            self._refresh(stage)
+            if (planned := (state.stage, state.epoch, id(self.extra))) != self.planned:
+                replace = bool(stage.augment and stage.augment.replace)
+                self.order = course.order(job.train, self.extra, replace, job.training, job.seed, stage.name, state.epoch)
+                self.planned = planned
+            self._step(stage, *self.order[state.position])
+            state.step, state.position, state.total = state.step + 1, state.position + 1, state.total + 1
+            if epoch_over := state.position == len(self.order):
+                state.epoch, state.position = state.epoch + 1, 0
+            if state.step == stage.steps or (state.step % every == 0 if every else epoch_over):
+                self._look(stage)
+            advance(1, self.note)
+            self._autosave()
+            job.on_step(state)
+
+    # ---- one optimizer step
+
+    def _step(self, stage: Stage, encoded: Encoded, rows: np.ndarray) -> None:
+        """One optimizer step on these rows, cut into micro-batches and over processes."""
+        job, state = self.job, self.state
+        number = course.turn_at(stage, state.step)
+        turn = stage.turns[number]
+        if turn is not self.turn:
+            self._freeze(turn)
+        torch.manual_seed(stream(job.seed, "step", stage.name, state.step, self.machine.rank))
+        totals = job.task.counts(encoded, rows)
+        chunks = batches.split(rows, self.machine.processes, self.machine.rank, job.training.micro_batch)
+        whole = len(chunks) == 1 and self.machine.processes == 1
+        optimizer = self.optimizers[number]
+        optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, torch.Tensor] = {}
+        for chunk in chunks:
+            batch = move(encoded.batch(chunk), self.machine.device)
+            with self.machine.autocast(self.dtype):
+                terms = turn.terms(self._view(stage, turn, batch, encoded))
+            loss: Any = 0
+            for name, term in terms.items():
+                if term.scope == "step" and not whole:
+                    raise ConfigError(f"train.micro_batch: term '{name}' compares the examples of a step, which cannot be split; use one process and no micro_batch")
+                value = term.weight * term.sum.float() / max(totals[term.unit], 1e-12)
+                sums[name] = sums.get(name, 0) + value.detach()
+                loss = loss + value
+            if loss.requires_grad:
+                loss.backward()
+        parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self.machine.sum_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, job.training.clip or float("inf"))
+        self.bad |= ~torch.isfinite(norm) | ~torch.isfinite(sum(sums.values(), torch.zeros((), device=norm.device)))
+        rate = course.rate(self.stages, state.stage, state.step, turn, job.training)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        for name, value in sums.items():
+            self.losses.setdefault(name, []).append(value)
+        if (state.total + 1) % LOG_EVERY == 0 or state.step + 1 == stage.steps:
+            self._log(stage, rate)
+
+    def _view(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded) -> See:
+        """What a turn's terms look through."""
+        job, state = self.job, self.state
+        epochs = -(-stage.steps // job.facts.steps_per_epoch)
+        progress = Progress(stage.name, state.step, stage.steps, state.epoch, epochs)
+        look = functools.partial(self._see, stage, turn, batch, encoded)
+        return See(look, lambda role: self._model(stage, role).get_input_embeddings().weight, job.task, batch, progress, self.maps)
+
+    def _model(self, stage: Stage, role: str) -> Any:
+        real = stage.teacher if role == "teacher" and stage.teacher else role
+        if real in self.models:
+            return self.models[real]
+        if real not in self.frozen:
+            self.frozen[real] = self.job.models[real].to(self.machine.device).eval().requires_grad_(False)
+        return self.frozen[real]
+
+    def _see(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None) -> Seen:
+        """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
+        job = self.job
+        real = stage.teacher if role == "teacher" and stage.teacher else role
+        if real == stage.teacher and self.source is not None and inputs is None:
+            if encoded is job.train:
+                return self.source.of(batch)
+            inputs = augment.own(batch.inputs, "teacher")
+        needs = job.method.needs(job.facts, stage.name)
+        side = "student" if role == turn.role else "teacher" if role == "teacher" else ""
+        hidden = getattr(needs, f"{side}_hidden", ()) if side else ()
+        attention = getattr(needs, f"{side}_attention", ()) if side else ()
+        model = self._model(stage, role)
+        given = augment.own(batch.inputs, "") if inputs is None else inputs
+        if real == turn.role or inputs is not None:
+            return forward(model, given, job.task.outputs, hidden, attention)
+        with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
+            return forward(model, given, job.task.outputs, hidden, attention)
+
+    def _freeze(self, turn: Turn) -> None:
+        """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""
+        self.turn = turn
+        for role, model in self.models.items():
+            model.train(role == turn.role)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(role == turn.role and (turn.only is None or turn.only(name)))
+        self.maps.train(turn.role == "student")
+        self.maps.requires_grad_(turn.role == "student")
+
+    def _optimizer(self, turn: Turn) -> torch.optim.Optimizer:
+        named = [(n, p) for n, p in self.models[turn.role].named_parameters() if turn.only is None or turn.only(n)]
+        if turn.role == "student":
+            named += list(self.maps.named_parameters())
+        return optim.build(named, self.job.training)
+
+    # ---- looks at dev, logs, checkpoints
+
+    def _look(self, stage: Stage) -> None:
+        """Score the stage's student on dev; keep it if it is this stage's best."""
+        job, state, role = self.job, self.state, _judged(stage)
+        seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
+        metrics = job.task.score(job.task.predict(seen), job.dev.gold)
+        score = metrics[job.task.primary]
+        state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
+        self.note = f"dev {job.task.primary} {score:.4f}"
+        entry = {"score": score, "step": state.total, "file": f"best-{state.stage}-{state.total:09d}.safetensors"}
+        keys = [stage.name, ""] if stage.select and role == _judged(self.stages[-1]) else [stage.name]
+        better = [k for k in keys if k not in state.best or score > state.best[k]["score"]]
+        state.looks_without = 0 if stage.name in better else state.looks_without + 1
+        for key in better:
+            state.best[key] = entry
+        if better and self.machine.main and job.training.select == "best":
+            self.checkpoints.keep(entry["file"], self.models[role].state_dict())
+
+    def _select(self, role: str, best: dict[str, Any] | None) -> None:
+        """Put a role's best weights back, where they are asked for."""
+        if best is None or self.job.training.select == "last" or best["step"] == self.state.total:
+            return
+        self.machine.wait()
+        self.models[role].load_state_dict(self.checkpoints.kept(best["file"]))
+
+    def _log(self, stage: Stage, rate: float) -> None:
+        means = {name: float(torch.stack(values).mean()) for name, values in self.losses.items()}
+        self.losses = {}
+        self._finite(stage, means)
+        if self.log:
+            self.log.add({"step": self.state.total + 1, "stage": stage.name, "rate": rate, "losses": means})
+        self.job.machine.accelerator.log({f"{self.job.title}/{k}": v for k, v in {**means, "rate": rate}.items()}, step=self.state.total + 1)
+
+    def _finite(self, stage: Stage, means: Mapping[str, float]) -> None:
+        if bool(self.bad):
+            terms = ", ".join(f"{n} {v:.4g}" for n, v in means.items())
+            where = f"stage '{stage.name}', step {self.state.step + 1}"
+            raise RunError(
+                f"{self.job.title}: the loss or its gradient is not a finite number by {where} ({terms}); lower train.learning_rate, set train.clip "
+                f"or train.precision=float32; the last good checkpoint is kept"
+            )
+
+    def _autosave(self) -> None:
+        """Save when it is time: `autosave` seconds after the last one, or later where saving takes more than 1 % of the time."""
+        wait = max(self.job.autosave, 100 * self.save_cost) if self.job.autosave else 0.0
+        if not self.machine.broadcast(time.monotonic() - self.saved_at >= wait):
+            return
+        self._finite(self.stages[self.state.stage], {})
+        if self.machine.main:
+            started = time.monotonic()
+            self.state.log, self.state.seconds = self.log.mark() if self.log else 0, started - self.began
+            self.checkpoints.save(self.state, self._tensors())
+            self.save_cost = time.monotonic() - started
+        self.machine.wait()
+        self.saved_at = time.monotonic()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        out = {f"role.{role}.{k}": v for role, model in self.models.items() for k, v in model.state_dict().items()}
+        out |= {f"maps.{k}": v for k, v in self.maps.state_dict().items()}
+        for number, optimizer in self.optimizers.items():
+            out |= {f"optimizer.{number}.{k}": v for k, v in optim.state(optimizer).items()}
+        out |= {f"losses.{n}": torch.stack(v) for n, v in self.losses.items() if v}
+        return out
+
+    def _put_back(self, tensors: dict[str, torch.Tensor]) -> None:
+        def below(prefix: str) -> dict[str, torch.Tensor]:
+            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+        for role, model in self.models.items():
+            if own := below(f"role.{role}."):
+                model.load_state_dict(own)
+        if own := below("maps."):
+            self.maps.load_state_dict(own)
+        for number, optimizer in self.optimizers.items():
+            if own := below(f"optimizer.{number}."):
+                optim.restore(optimizer, own)
+        self.losses = {n: list(v.unbind()) for n, v in below("losses.").items()}
+
+    def _refresh(self, stage: Stage) -> None:
+        """At the start of an epoch: make the augmented rows anew when their life is over."""
+        made, state, job = stage.augment, self.state, self.job
+        if made is None or state.position or state.epoch < made.start or (state.epoch - made.start) % made.every:
+            return
+        if state.augmented and state.augmented["epoch"] == state.epoch:
+            return
+        torch.manual_seed(stream(job.seed, "augment", stage.name, state.epoch))
+        for model in self.models.values():
+            model.eval().requires_grad_(False)
+        nobody = Turn(lambda see: {}, role="")
+        tensors = augment.make(made.refresh, lambda batch: self._view(stage, nobody, batch, job.train), job.train, self.machine, self.dtype)
+        name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
+        if self.machine.main:
+            self.checkpoints.keep(name, tensors)
+        state.augmented = {"file": name, "epoch": state.epoch}
+        self.extra, self.turn = augment.encoded(job.train, tensors, made), None
+
+
+def _judged(stage: Stage) -> str:
+    """The role that a stage's looks at dev score: the student where it is trained, else the last turn's."""
+    roles = [turn.role for turn in stage.turns]
+    return "student" if "student" in roles else roles[-1]

@@ -1,0 +1,60 @@
+"""The device, its precision and its processes, through Accelerate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the processor has bfloat16 instructions, so that autocast gains time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class Machine:
+    """Where a run computes: device, threads, precision, and this process among its siblings."""
+
+    def __init__(self, threads: int | None = None, trackers: tuple[str, ...] = (), folder: Any = None):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.accelerator = Accelerator(log_with=list(trackers) or None, project_dir=folder)
+        self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.threads = threads or max(1, cores // (self.processes if self.accelerator.device.type == "cpu" else 1))
+        torch.set_num_threads(self.threads)
+        self.device = self.accelerator.device
+        self.main = self.accelerator.is_main_process
+
+    def precision(self, wanted: str) -> torch.dtype:
+        """The autocast type that a setting means here: 'auto', 'float32' or 'bfloat16'."""
+        if wanted == "auto":
+            return torch.bfloat16 if computes_in_bfloat16(self.device) else torch.float32
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+    def autocast(self, dtype: torch.dtype, *, cached: bool = True) -> contextlib.AbstractContextManager:
+        """Autocast to `dtype`; nothing for float32. `cached=False` forgets weights cast inside the block."""
+        if dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype, cache_enabled=cached)
+
+    def sum_gradients(self, parameters: list[torch.Tensor]) -> None:
+        """Add up the gradients of all processes, in one message; a gradient that is missing here counts as zero."""
+        if self.processes == 1 or not parameters:
+            return
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        torch.distributed.all_reduce(flat)
+        for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = grad.view_as(p)
+
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        return value if self.processes == 1 else gather_object([value])[0]
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        self.accelerator.wait_for_everyone()

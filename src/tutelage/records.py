@@ -1,0 +1,209 @@
+"""Files that survive: atomic writes, locks, digests, step logs, and what a record says of its surroundings.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+
+PACKAGES = ("tutelage", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scikit-learn")
+
+
+@contextlib.contextmanager
+def saving(what: str | Path) -> Iterator[None]:
+    """Turn a full disk, a size limit or a missing permission into one sentence."""
+    try:
+        yield
+    except Exception as fault:
+        inside = re.search(r"\(os error (\d+)\)", str(fault))
+        code = fault.errno if isinstance(fault, OSError) else int(inside[1]) if inside else None
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            mend = "free some space and start the same command again; the last good checkpoint is kept"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            mend = "choose another folder"
+        else:
+            raise
+        raise RunError(f"{what}: cannot be written, {os.strerror(code).lower()}; {mend}") from fault
+
+
+def sync(path: Path) -> None:
+    """Force a file's or a folder's content to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a temporary neighbour, fsync, then a rename."""
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON, atomically."""
+    write(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block ends well, replacing what was there."""
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    sync(file)
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
+            sync(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this process; the kernel frees it however the process ends.
+
+    Raises RunError when another process holds it, unless `wait` says to stand in line.
+    """
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".lock", "a+")  # noqa: SIM115  (held for the whole block)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            handle.seek(0)
+            who = handle.read().strip() or "unknown"
+            raise RunError(f"{folder}: in use by process {who}; wait for it to end, or name another folder with --out") from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+    finally:
+        handle.close()
+
+
+def digest(*parts: Any) -> str:
+    """A hex SHA-256 over bytes, text, or plain data (as canonical JSON)."""
+    out = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes | bytearray | memoryview):
+            out.update(part)
+        else:
+            out.update(json.dumps(part, sort_keys=True, default=_plain).encode())
+        out.update(b"\x00")
+    return out.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class Log:
+    """A JSON-lines file that can be cut back to the length a checkpoint remembers."""
+
+    def __init__(self, path: Path, keep: int = 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._handle = open(path, "ab")  # noqa: SIM115  (closed by close)
+        self._handle.truncate(keep)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        with saving(self.path):
+            self._handle.write((json.dumps(row, default=_plain) + "\n").encode())
+
+    def mark(self) -> int:
+        """Flush, and return the length in bytes to come back to."""
+        with saving(self.path):
+            self._handle.flush()
+        return os.fstat(self._handle.fileno()).st_size
+
+    def close(self) -> None:
+        """Flush and close."""
+        with saving(self.path):
+            self._handle.close()
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; an absent file has no rows, a last line cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line]
+
+
+def write_rows(path: Path, many: Iterable[dict[str, Any]]) -> None:
+    """Write a whole JSON-lines file, atomically."""
+    write(path, "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in many))
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions and machine facts that figures depend on; no host name, no path, no user."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or sys.platform
+
+
+def _plain(value: Any) -> Any:
+    """JSON's fallback: numpy scalars and arrays, paths, dataclasses."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

@@ -1,0 +1,235 @@
+"""Pictures of a run as SVG text: the trade-off of quality against cost, and how each model learned.
+
+No pyplot and no global figure state. Text in a record is drawn as it is, never read as mathematics.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox, ScaledTranslation
+
+from . import words
+
+LIGHT = {"ink": "#20272e", "muted": "#5d6872", "grid": "#e4e8eb", "shade": "#f1f4f6", "paper": "#fffffe"}
+DARK = {"ink": "#e3e8ec", "muted": "#9aa6b0", "grid": "#2f3841", "shade": "#222a32", "paper": "#181e24"}
+SERIES = ("#59656f", "#b86a00", "#1b69b6", "#107a60", "#8a4fa8", "#b23a54", "#6f7a12", "#0f7f91")
+SERIES_DARK = ("#a9b5bf", "#f0a848", "#6db3f2", "#4fc7a1", "#c79be0", "#f08ba0", "#c3cd62", "#5fcbdc")
+MARKERS = "sDo^vPX*"
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+_TO_DARK = {LIGHT[k]: DARK[k] for k in LIGHT} | dict(zip(SERIES, SERIES_DARK, strict=True))
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.titlecolor": LIGHT["ink"],
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "figure.facecolor": LIGHT["paper"],
+    "text.color": LIGHT["ink"],
+    "text.parse_math": False,
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "grid.color": LIGHT["grid"],
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tutelage",
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The look of all pictures; a letter that the measuring font lacks is no reason for a warning."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def svg(draw: Callable[[], Figure | None]) -> str:
+    """The picture that `draw` makes as SVG text, the same for equal records; empty where there is nothing to draw."""
+    with _style():
+        figure = draw()
+        if figure is None:
+            return ""
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    family = r"\1system-ui, 'DejaVu Sans', sans-serif"
+    return re.sub(r"(font-family: |font: [^'\";]*px )[^;\"]*", family, out.getvalue())
+
+
+def darken(picture: str) -> str:
+    """The same SVG for a dark page."""
+    return re.sub("(?<=: )#[0-9a-f]{6}", lambda m: _TO_DARK.get(m[0], m[0]), picture)
+
+
+def png(draw: Callable[[], Figure | None]) -> bytes:
+    """The picture that `draw` makes as PNG bytes on white, 200 dots an inch; empty where there is nothing to draw."""
+    with _style():
+        figure = draw()
+        if figure is None:
+            return b""
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=200, metadata={"Software": None})
+    return out.getvalue()
+
+
+def looks(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each model: grey for the first teacher, the rest in order; the same in every picture."""
+    teacher = words.headline(record)[1]
+    rest = itertools.cycle(range(1, len(SERIES)))
+    chosen = {key: 0 if key == teacher else next(rest) for key in record["models"]}
+    return {key: (SERIES[i], MARKERS[i]) for key, i in chosen.items()}
+
+
+def cost(record: Mapping[str, Any]) -> str:
+    """The trade-off's x: 'latency' at batch 32 or 'parameters', whichever is known of more models; else ''."""
+    scored = [m for m in record["models"].values() if words.known(words.score(record, m)["value"])]
+    timed = sum(words.known(words.latency(m, 32).get("median_ms")) for m in scored)
+    sized = sum(words.known(m.get("parameters")) for m in scored)
+    return "latency" if timed and timed >= sized else "parameters" if sized else ""
+
+
+def points(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The trade-off's points: x, low_x and high_x in ms or parameters; y, low and high in natural units."""
+    out, against = [], cost(record)
+    for key, model in record["models"].items():
+        score, time = words.score(record, model), words.latency(model, 32)
+        x = time.get("median_ms") if against == "latency" else model.get("parameters")
+        if not (words.known(x) and words.known(score["value"])):
+            continue
+        low, high = (time.get("low_ms"), time.get("high_ms")) if against == "latency" else (x, x)
+        y = {"y": score["value"], "low": score["low"], "high": score["high"]}
+        y |= {k: y["y"] for k in ("low", "high") if not words.known(y[k])}
+        out.append({"key": key, "title": model["title"], "x": x, "low_x": low or x, "high_x": high or x, **y})
+    return out
+
+
+def tradeoff(record: Mapping[str, Any], width: float = 7.0) -> Figure | None:
+    """Score with its interval against cost, one labelled point a model; None without points. Width in inches.
+
+    Points that would hide each other are drawn side by side, a few points of type apart.
+    """
+    many, metric, against = points(record), words.primary(record), cost(record)
+    if not many:
+        return None
+    figure, [axes] = panels(width, max(3.2, 0.56 * width))
+    spread = max(p["x"] for p in many) / min(p["x"] for p in many)
+    if spread > 30:
+        axes.set_xscale("log")
+        axes.set_xlim(min(p["x"] for p in many) / 2, max(p["x"] for p in many) * 3)
+    else:
+        axes.set_xlim(0, max(p["high_x"] for p in many) * 1.18)
+    low, high = min(p["low"] for p in many), max(p["high"] for p in many)
+    room = max(0.22 * (high - low), 0.005 * abs(high), 1e-6)
+    axes.set_ylim(low - room, high + room)
+    axes.grid(True)
+    score_axis(axes.yaxis, metric)
+    axes.set_ylabel(f"{words.split(record).capitalize()} {words.metric_name(metric)}")
+    axes.set_xlabel("Latency of a batch of 32 rows, in ms" if against == "latency" else "Parameters")
+    number = words.count if against == "parameters" else "{:g}".format
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    style, taken, centres = looks(record), [], []
+    for point, shift in zip(many, _shifts(axes, many), strict=True):
+        centre, boxes = _mark(axes, point, shift, *style[point["key"]])
+        centres.append(centre)
+        taken += boxes
+    for point, centre in zip(many, centres, strict=True):
+        taken.append(_label(axes, point["title"], centre, style[point["key"]][0], taken, 16 if width < 5 else 26))
+    return figure
+
+
+def panels(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its panels from top to bottom over one x axis."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def score_axis(axis: Any, metric: str) -> None:
+    """Ticks of a metric in its own unit."""
+    axis.set_major_locator(MaxNLocator(6))
+    places = (lambda y, _: f"{100 * y:g} %") if words.is_share(metric) else (lambda y, _: words.signed(f"{y:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda y, at: places(round(y, 6), at)))
+
+
+def _shifts(axes: Axes, many: Sequence[Mapping[str, Any]], apart: float = 11.0) -> list[float]:
+    """How far to move each point sideways, in points of type, so that neighbours stand at least `apart`."""
+    scale = axes.figure.dpi / 72
+    at = np.array([axes.transData.transform((p["x"], p["y"]))[0] / scale for p in many])
+    order, placed = np.argsort(at, kind="stable"), at.copy()
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and at[i] - at[groups[-1][-1]] < apart:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    for group in groups:
+        placed[group] = at[group].mean() + apart * (np.arange(len(group)) - (len(group) - 1) / 2)
+    return list(placed - at)
+
+
+def _mark(axes: Axes, point: Mapping[str, Any], shift: float, colour: str, marker: str) -> tuple[Any, list[Bbox]]:
+    """Draw one point with its intervals; its centre and the boxes it covers, in pixels."""
+    moved = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    x, y, unit = point["x"], point["y"], axes.figure.dpi / 72
+    bars = [[(x, point["low"]), (x, point["high"])], [(point["low_x"], y), (point["high_x"], y)]]
+    for bar in bars:
+        axes.plot(*zip(*bar, strict=True), color=colour, linewidth=1.6, solid_capstyle="butt", transform=moved)
+    axes.plot([x], [y], marker, markersize=7.5, color=colour, markeredgecolor=LIGHT["paper"], transform=moved)
+    centre = moved.transform((x, y))
+    boxes = [Bbox(moved.transform(bar)).padded(1.5 * unit) for bar in bars]
+    return centre, [*boxes, Bbox([centre, centre]).padded(5 * unit)]
+
+
+def _label(axes: Axes, title: str, centre: np.ndarray, colour: str, taken: Sequence[Bbox], columns: int) -> Bbox:
+    """Name a point where its name covers least: beside it if there is room, else further off with a line to it."""
+    renderer, unit = axes.figure.canvas.get_renderer(), axes.figure.dpi / 72
+    text = "\n".join(textwrap.wrap(cut(title, 60), columns))
+    label = axes.annotate(text, (0, 0), color=colour, linespacing=1.15, annotation_clip=False)
+    label.set_in_layout(False)
+    size = label.get_window_extent(renderer)
+    half = np.array([size.width, size.height]) / 2
+    best, least = Bbox.null(), float("inf")
+    for far, side in itertools.product((9, 20, 34, 52, 75), _SIDES):
+        middle = centre + np.array(side) * (far * unit + half)
+        box = Bbox([middle - half, middle + half])
+        outside = 4 * half.prod() - _overlap(box, axes.bbox)
+        covered = sum(_overlap(box.padded(2 * unit), other) for other in taken) + 3 * outside + far
+        if covered < least:
+            best, least = box, covered
+    label.remove()
+    to_data, middle = axes.transData.inverted().transform, (best.min + best.max) / 2
+    beside = best.padded(16 * unit).contains(*centre)
+    line = None if beside else {"arrowstyle": "-", "color": LIGHT["muted"], "linewidth": 0.7, "shrinkB": 6}
+    label = axes.annotate(text, to_data(centre), to_data(middle), arrowprops=line, annotation_clip=False)
+    label.set(ha="center", va="center", color=colour, linespacing=1.15, in_layout=False)
+    return best
+
+
+def cut(text: str, most: int) -> str:
+    """The text on one line, cut to so many letters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _overlap(a: Bbox, b: Bbox) -> float:
+    """The area that two boxes share."""
+    return max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))

@@ -1,0 +1,99 @@
+"""The table of a run: plain rows for `--json`, the same rows as text for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from . import words
+
+Cell = tuple[str, str]
+
+
+def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a model, in the record's order, of plain numbers: score in natural units, ms, bytes, seconds.
+
+    What was not measured is None. `split` is 'test', or 'dev' where the test split was not touched.
+    """
+    metric, part = words.primary(record), words.split(record)
+    out = []
+    for key, model in record["models"].items():
+        score, training = words.score(record, model), model.get("training") or {}
+        row = {"key": key, "model": model["title"], "role": model.get("role"), "metric": metric, "split": part}
+        row |= {"score": score["value"]} | {k: score[k] for k in ("low", "high", "level")}
+        row |= {k: model.get(k) for k in ("parameters", "layers", "width", "bytes")}
+        for batch in (1, 32):
+            time = words.latency(model, batch)
+            row |= {f"latency_{batch}_{k}": time.get(k) for k in ("median_ms", "low_ms", "high_ms")}
+        out.append(row | {"training_seconds": training.get("seconds")})
+    return out
+
+
+def cells(many: Sequence[Mapping[str, Any]]) -> tuple[list[Cell], list[list[Cell]]]:
+    """Heads and rows as text, each cell a (main, detail) pair; a column that no model fills is left out."""
+    if not many:
+        return [], []
+    level = next((f"{100 * r['level']:g} % interval" for r in many if r["level"]), "")
+    heads: list[Cell] = [
+        ("Model", ""),
+        (f"{many[0]['split'].capitalize()} {words.metric_name(many[0]['metric'])}", level),
+        ("Parameters", "layers x width" if any(r["layers"] for r in many) else ""),
+        ("Size on disk", ""),
+        ("Latency, 1 row", "5 % to 95 %"),
+        ("Latency, 32 rows", "5 % to 95 %"),
+        ("Training", ""),
+    ]
+    body = [[(r["model"], ""), _score(r), *_sizes(r), *_times(r), (words.seconds(r["training_seconds"]), "")] for r in many]
+    keep = [i for i in range(len(heads)) if i < 2 or any(line[i][0] != words.NONE for line in body)]
+    return [heads[i] for i in keep], [[line[i] for i in keep] for line in body]
+
+
+def show(many: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """Print a run's rows as a table to `file`, else to standard output."""
+    grid(*cells(many), file=file)
+
+
+def grid(heads: Sequence[Cell], body: Sequence[Sequence[Cell]], file: TextIO | None = None) -> None:
+    """Print a table of text, the first column to the left and figures to the right, each over its detail.
+
+    Text is never read as markup. Names wrap, figures never do: a terminal too narrow for them gets longer lines.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    details = list(dict.fromkeys(detail for _, detail in heads if detail))
+    leading = 1 if any(detail for line in body for _, detail in line) else 0
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=leading, show_edge=False, pad_edge=False)
+    table.caption = f"second lines: {', '.join(details)}" if details else None
+    for i, (head, _) in enumerate(heads):
+        words_in = [part for line in body for part in line[i]] + head.split()
+        if i:
+            table.add_column(Text(head), justify="right", width=max(map(len, words_in)))
+        else:
+            table.add_column(Text(head), min_width=12)
+    for line in body:
+        table.add_row(*(Text("\n".join(part for part in cell if part)) for cell in line))
+    console = Console(file=file)
+    console.width = max(console.width, Console(width=10_000).measure(table).minimum)
+    console.print(table)
+
+
+def _score(row: Mapping[str, Any]) -> Cell:
+    low, high = (words.value(row["metric"], row[k]) for k in ("low", "high"))
+    return words.value(row["metric"], row["score"]), words.span(low, high).removesuffix(" %")
+
+
+def _sizes(row: Mapping[str, Any]) -> list[Cell]:
+    shape = f"{row['layers']} x {row['width']}" if row["layers"] and row["width"] else ""
+    return [(words.count(row["parameters"]), shape), (words.size(row["bytes"]), "")]
+
+
+def _times(row: Mapping[str, Any]) -> list[Cell]:
+    out = []
+    for batch in (1, 32):
+        middle, low, high = (words.milliseconds(row[f"latency_{batch}_{k}_ms"]) for k in ("median", "low", "high"))
+        out.append((middle, words.span(low, high).removesuffix(" ms")))
+    return out
+

@@ -1,0 +1,56 @@
+"""What passes between tasks, methods and the loop: batches in, what a model showed, rows of logits, terms out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclasses.dataclass
+class Seen:
+    """What a forward pass showed."""
+
+    outputs: dict[str, Tensor]
+    hidden: dict[int, Tensor] = dataclasses.field(default_factory=dict)
+    attention: dict[int, Tensor] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Batch:
+    """Rows of data as tensors: model inputs, gold labels, and the rows' numbers."""
+
+    inputs: dict[str, Tensor]
+    gold: Tensor
+    labelled: Tensor
+    """(rows,) of bool: whether the row has a label."""
+    index: Tensor
+    """(rows,) of the rows' numbers in the training part."""
+    weight: Tensor | None = None
+    """Weight of each label in the label loss, in the shape of `gold`; None weighs all alike."""
+
+
+@dataclasses.dataclass
+class Rows:
+    """A task's outputs as rows of logits: classes, span starts, tokens, grid cells."""
+
+    logits: Tensor
+    kind: str
+    gold: Tensor | None = None
+    allowed: Tensor | None = None
+    unit: str = "example"
+    share: float = 1.0
+    """This kind's share among the task's kinds of rows; 1/2 each for span starts and ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A sum over items with the unit it is counted in; the loop divides by the count of the whole optimizer step."""
+
+    sum: Tensor
+    unit: str = "example"
+    weight: float = 1.0
+    scope: Literal["item", "step"] = "item"
+    """'step' for terms that compare examples with each other: the loop refuses to split their step."""

@@ -1,0 +1,1 @@
+"""Surgeries: a model in, a smaller model out, never in place."""

@@ -1,0 +1,119 @@
+"""Parts of a data set before their labels are numbered, and the cut of one part into several."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Rows of one or more files, with labels by name."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[Any] | None
+    """A name, a list of names or a number a row; None where the part has no labels."""
+    rows: list[int]
+    """Row numbers as a user counts them in the file, from 1."""
+    source: str
+    """The file or data set, for messages and the record."""
+    note: str = ""
+    ids: Sequence[int] = ()
+    """Places in the source, from 0, once `numbered`; a cut keeps them."""
+    total: int = 0
+    """Rows of the source."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Part:
+        """The rows numbered `index` (from 0)."""
+        pick = [int(i) for i in index]
+        names = ("texts", "pairs", "labels", "rows", "ids")
+        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
+        changes: dict[str, Any] = {k: [v[i] for i in pick] if v else v for k, v in columns.items()}
+        return dataclasses.replace(self, **changes)
+
+    def numbered(self) -> Part:
+        """The rows numbered from 0, as all that the source has."""
+        return dataclasses.replace(self, ids=range(len(self)), total=len(self))
+
+    def keys(self) -> np.ndarray:
+        """(rows,) of uint64: a hash of each row's text and pair, the same for texts that differ in case or blanks only."""
+        both = zip(self.texts, self.pairs, strict=True) if self.pairs is not None else ((t,) for t in self.texts)
+        return np.array([_key(row) for row in both], dtype=np.uint64)
+
+    def first(self, limit: int) -> Part:
+        """At most `limit` rows, drawn by the hash of their text: the same rows whatever the order of the file."""
+        return self.take(np.sort(np.argsort(self.keys(), kind="stable")[:limit]))
+
+
+def _key(row: tuple[str, ...]) -> int:
+    plain = "\x00".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in row)
+    return int.from_bytes(hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the parts of a data set come from; a part is read when its function is called."""
+
+    parts: Mapping[str, Callable[[], Part]]
+    files: Mapping[str, tuple[Path, ...]]
+    """Local files of each part."""
+    labels: tuple[str, ...] = ()
+    """Label names in order, where the source fixes them."""
+    notes: tuple[str, ...] = ()
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Several parts of the same columns as one; row numbers stay those of each file."""
+    if len(parts) == 1:
+        return parts[0]
+    pairs = None if parts[0].pairs is None else [x for p in parts for x in p.pairs or ()]
+    labels = None if parts[0].labels is None else [x for p in parts for x in p.labels or ()]
+    return Part(
+        [x for p in parts for x in p.texts],
+        pairs,
+        labels,
+        [x for p in parts for x in p.rows],
+        " + ".join(p.source for p in parts),
+        "; ".join(p.note for p in parts if p.note),
+    )
+
+
+def cut(part: Part, shares: Mapping[str, float]) -> dict[str, Part]:
+    """Cut parts off by the hash of each row's text; what is left is 'train'.
+
+    Rows of equal text (and pair) go to the same part, and a row's part does not depend on the other rows or their order.
+    A part is its share of all different texts in expectation, not exactly.
+    """
+    place = part.keys() / 2.0**64
+    out, low = {}, 0.0
+    for name, share in shares.items():
+        out[name] = part.take(np.flatnonzero((place >= low) & (place < low + share)))
+        low += share
+    return {"train": part.take(np.flatnonzero(place >= low)), **out}
+
+
+def leaks(parts: Mapping[str, Part]) -> list[str]:
+    """A sentence for each part whose rows have a text (and pair) that stands in 'train' too."""
+    train = parts["train"].keys()
+    out = []
+    for name, part in parts.items():
+        if name.startswith(("dev", "test")):
+            shared = int(np.isin(part.keys(), train).sum())
+            out += [f"{name}: {shared} of {len(part)} rows have a text that stands in train too"] if shared else []
+    return out
+
+
+def place(part: str) -> tuple[int, str]:
+    """Sorts the names of parts: train, dev, test, others."""
+    order = ("train", "dev", "test")
+    return (order.index(part) if part in order else len(order), part)

@@ -1,0 +1,192 @@
+"""The contract of a task: its data, how rows become model inputs, what labels mean, and its metric."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..records import digest
+from ..rows import Batch, Rows, Seen, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One part of the data in columns."""
+
+    columns: dict[str, list[str]]
+    """Text columns by role: 'text' and, for pairs, 'pair'."""
+    gold: np.ndarray
+    """Class numbers (rows,), 0/1 rows of labels (rows, labels), or numbers (rows,); -1 or NaN where there is no label."""
+    ids: list[int]
+    """Row numbers in the source, 0 first."""
+    source: str = ""
+    weight: np.ndarray | None = None
+    """Weight of each label in the label loss, float32 in the shape of `gold`; None weighs all alike."""
+    total: int = 0
+    """Rows of the source that `ids` count."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """All parts of a task, and what its labels are called."""
+
+    splits: dict[str, Split]
+    """'train', 'dev', 'test', and 'transfer' for unlabelled rows where there are any."""
+    labels: tuple[str, ...]
+    """Label names in order; the contract between teacher and student. Empty for regression."""
+    notes: tuple[str, ...] = ()
+    """What a user should hear about the data: rows dropped, splits cut."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every text, label and label weight of every part."""
+        parts: list[Any] = [list(self.labels)]
+        for name, split in sorted(self.splits.items()):
+            parts += [name, split.columns, np.ascontiguousarray(split.gold).tobytes()]
+            if split.weight is not None:
+                parts.append(np.ascontiguousarray(split.weight).tobytes())
+        return digest(*parts)
+
+
+def has_label(gold: np.ndarray) -> np.ndarray:
+    """(rows,) of bool: whether the row has a label, neither -1 nor NaN."""
+    first = gold.reshape(len(gold), -1)[:, 0] if len(gold) else gold
+    return ~np.isnan(first) if np.issubdtype(first.dtype, np.floating) else first >= 0
+
+
+class Encoded:
+    """Rows ready for a model, in columns: ragged ones of shape (tokens, ...) a row and fixed ones of shape (...) a row.
+
+    Batches are padded to their own longest row. Nothing is padded or turned into a tensor before its batch is made.
+    """
+
+    def __init__(
+        self,
+        ragged: Mapping[str, np.ndarray],
+        lengths: np.ndarray,
+        gold: np.ndarray,
+        *,
+        fixed: Mapping[str, np.ndarray] | None = None,
+        pad: Mapping[str, int] | None = None,
+        mask: bool = True,
+        truncated: int = 0,
+        weight: np.ndarray | None = None,
+    ):
+        self.ragged, self.fixed = dict(ragged), dict(fixed or {})
+        self.lengths, self.gold = np.asarray(lengths, dtype=np.int64), gold
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        self.pad, self.mask, self.truncated, self.weight = dict(pad or {}), mask, truncated, weight
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(rows,) of bool: whether the row has a label."""
+        return has_label(self.gold)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the model inputs (not the labels): what a teacher's signal depends on besides the teacher."""
+        parts: list[Any] = [np.ascontiguousarray(self.lengths)]
+        for name in sorted(self.ragged | self.fixed):
+            column = np.ascontiguousarray((self.ragged | self.fixed)[name])
+            parts += [name, str(column.dtype), list(column.shape[1:]), column]
+        return digest(*[memoryview(p).cast("B") if isinstance(p, np.ndarray) and p.size else p if not isinstance(p, np.ndarray) else b"" for p in parts])
+
+    def join(self, other: Encoded) -> Encoded:
+        """These rows, then the other's."""
+        ragged = {k: np.concatenate([v, other.ragged[k]]) for k, v in self.ragged.items()}
+        fixed = {k: np.concatenate([v, other.fixed[k]]) for k, v in self.fixed.items()}
+        lengths, gold = np.concatenate([self.lengths, other.lengths]), np.concatenate([self.gold, other.gold])
+        weight = None if self.weight is None or other.weight is None else np.concatenate([self.weight, other.weight])
+        assert (weight is None) == (self.weight is None) == (other.weight is None), "rows with and without label weights"
+        truncated = self.truncated + other.truncated
+        return Encoded(
+            ragged, lengths, gold, fixed=fixed, pad=self.pad, mask=self.mask, truncated=truncated, weight=weight
+        )
+
+    def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
+        """The rows of `index` as tensors, padded on the right to the longest of them."""
+        import torch
+
+        index = np.asarray(index, dtype=np.int64)
+        lengths = self.lengths[index]
+        width = int(lengths.max()) if len(index) else 0
+        inputs: dict[str, Tensor] = {}
+        filled = np.arange(width)[None, :] < lengths[:, None]
+        for name, column in self.ragged.items():
+            dtype = np.int64 if np.issubdtype(column.dtype, np.integer) else column.dtype
+            block = np.full((len(index), width, *column.shape[1:]), self.pad.get(name, 0), dtype=dtype)
+            block[filled] = np.concatenate([column[self.starts[i] : self.starts[i + 1]] for i in index])
+            inputs[name] = torch.from_numpy(block)
+        for name, column in self.fixed.items():
+            inputs[name] = torch.from_numpy(np.ascontiguousarray(column[index]))
+        if self.ragged and self.mask:
+            inputs["attention_mask"] = torch.from_numpy(filled.astype(np.int64))
+        gold, weight = self.gold[index], None if self.weight is None else torch.from_numpy(self.weight[index])
+        return Batch(inputs, torch.from_numpy(gold), torch.from_numpy(has_label(gold)), torch.from_numpy(index), weight)
+
+
+class Task:
+    """Data, labels and metric. `outputs` names what a model of this task puts out, an example or a token each."""
+
+    is_part = False
+    outputs: Mapping[str, str] = {"logits": "example"}
+    kind: str = "choice"
+    """'choice', 'binary' (several labels at once) or 'value' (regression): what a row of logits means."""
+
+    def load(self) -> Data:
+        """Read the data; raises DataError."""
+        raise NotImplementedError
+
+    def files(self) -> Iterator[Path]:
+        """Local files the data comes from, for the record."""
+        return iter(())
+
+    def head(self, data: Data) -> dict[str, Any]:
+        """Keyword arguments of `from_pretrained` that fit a model's head to the labels."""
+        raise NotImplementedError
+
+    def encode(self, split: Split, tokenizer: Any) -> Encoded:
+        """Rows as model inputs."""
+        raise NotImplementedError
+
+    def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
+        """Items of an optimizer step by unit, from the data alone."""
+        raise NotImplementedError
+
+    def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
+        """The outputs as rows of logits."""
+        raise NotImplementedError
+
+    def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
+        """The label loss as a term."""
+        raise NotImplementedError
+
+    def predict(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predictions from raw outputs: class numbers, 0/1 rows, or numbers."""
+        raise NotImplementedError
+
+    def score(self, predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
+        """Every metric of the task by name, in natural units (accuracy in [0, 1])."""
+        raise NotImplementedError
+
+    @property
+    def primary(self) -> str:
+        """The metric that selects; more is better."""
+        raise NotImplementedError
+
+    def build_fresh(self, config: Any) -> nn.Module | None:
+        """A model with random weights for a configuration of the task's own, or None for transformers' Auto classes."""
+        return None

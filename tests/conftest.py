@@ -1,0 +1,1 @@
+"""Tests import the toys beside them."""

@@ -1,0 +1,129 @@
+"""A task without text and models small enough to train in milliseconds; no part of the product knows of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from tutelage import losses
+from tutelage.config import settings
+from tutelage.engine.checkpoint import State
+from tutelage.engine.loop import Job, Loop
+from tutelage.engine.machine import Machine
+from tutelage.engine.signals import Cache
+from tutelage.engine.talk import Talk
+from tutelage.engine.teacher import Member, Teacher
+from tutelage.methods._method import Facts
+from tutelage.recipe import Signals, Training
+from tutelage.rows import Rows, Term
+from tutelage.tasks._task import Encoded, Task
+
+VOCABULARY, LABELS = 50, 3
+
+
+@settings
+class ToyTask(Task):
+    """Rows of token ids with one of three labels."""
+
+    kind = "choice"
+    primary = "accuracy"
+
+    def counts(self, encoded, index):
+        return {"example": float(len(index)), "label": float(encoded.labelled[index].sum())}
+
+    def rows(self, seen, batch):
+        return [Rows(seen.outputs["logits"], "choice", batch.gold)]
+
+    def label_term(self, seen, batch, weight=1.0):
+        keep = batch.labelled
+        return Term(losses.label_loss(seen.outputs["logits"][keep], batch.gold[keep], kind="choice").sum(), "label", weight)
+
+    def predict(self, outputs):
+        return outputs["logits"].argmax(-1)
+
+    def score(self, predicted, gold):
+        return {"accuracy": float((predicted == gold).mean())}
+
+
+def rows(number: int = 40, seed: int = 0, unlabelled: int = 0) -> Encoded:
+    """Rows of 3 to 12 tokens; the label is the first token's remainder, so that it can be learned."""
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(3, 13, number)
+    ids = draw.integers(1, VOCABULARY, lengths.sum()).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    gold = (ids[starts] % LABELS).astype(np.int64)
+    gold[:unlabelled] = -1
+    return Encoded({"input_ids": ids}, lengths, gold)
+
+
+def bert(depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS) -> Any:
+    torch.manual_seed(seed)
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=depth, num_attention_heads=2, intermediate_size=2 * width,
+            max_position_embeddings=32, num_labels=labels, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        )
+    )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Bench:
+    """One training on toy parts; `run` gives the student's weights."""
+
+    folder: Path
+    method: Any
+    training: Training = Training(epochs=2, batch_size=8, learning_rate=1e-3, precision="float32")
+    source: str = "cached"
+    dropout: float = 0.1
+    autosave: float = 1e9
+    task: Any = dataclasses.field(default_factory=ToyTask)
+    data: Encoded = dataclasses.field(default_factory=rows)
+    teacher: Any = None
+    student: Any = None
+    roles: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def loop(self, on_step=lambda state: None) -> Loop:
+        machine, talk = Machine(threads=1), Talk()
+        student = self.student or bert(1, seed=2, dropout=self.dropout)
+        teacher = (self.teacher or bert(2, seed=1, dropout=self.dropout)).eval()
+        roles = {"student": student, "teacher": teacher, **{k: f() for k, f in self.roles.items()}}
+        per_epoch = -(-len(self.data) // self.training.batch_size)
+        facts = Facts(
+            steps=self.training.steps or (self.training.epochs or 3) * per_epoch, steps_per_epoch=per_epoch,
+            depths={"student": 1, "teacher": 2}, widths={"student": 16, "teacher": 16}, heads={"student": 2, "teacher": 2},
+            kept_layers=None, checkpoints=0, task_kind="choice",
+        )  # fmt: skip
+        cache = Cache(self.folder / "signals", machine, talk)
+
+        def signals(role, stage):
+            from tutelage.models.load import weights_digest
+
+            member = Member(role, lambda: roles[role], weights_digest(roles[role]), lambda: self.data, 16, "same")
+            return Teacher([member], Signals(source=self.source), self.task, cache, machine).source(self.method.needs(facts, stage.name), LABELS, "same")
+
+        return Loop(
+            Job("toy", self.method, self.task, self.training, 5, facts, roles, signals, self.data, rows(20, seed=9), self.folder, machine, talk,
+                self.autosave, on_step)
+        )  # fmt: skip
+
+    def run(self, on_step=lambda state: None) -> dict[str, torch.Tensor]:
+        loop = self.loop(on_step)
+        loop.run()
+        return {f"{role}.{k}": v.clone() for role, model in loop.models.items() for k, v in model.state_dict().items()}
+
+
+class Stop(BaseException):
+    """Ends a training from outside, as a kill would."""
+
+
+def stop_at(step: int):
+    def on_step(state: State) -> None:
+        if state.total == step:
+            raise Stop
+
+    return on_step
