@@ -2,8 +2,7 @@
 
     python benchmarks/encoder_kd.py --workload named --rounds 3 --json named.json
 
-Each measurement is a process of its own, so that its peak memory is its own. Systems take turns within a round and
-every ratio is one of the same round. See README.md in this folder for how the slice of an epoch is chosen.
+Each measurement is a process of its own, with its own peak memory; every ratio is within a round. See README.md.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import math
 import os
 import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import NormalDist, median
 from typing import Any
 
 SYSTEMS = ("plain", "trainer", "tuned", "textbrewer", "textbrewer_cached", "ours")
@@ -36,7 +35,7 @@ LEVERS: dict[str, bool] = {
     "fused": True,  # one pass over the parameters in an optimizer step
 }
 OURS_IMPORTS: tuple[str, ...] = ("transformers.models.bert.modeling_bert",)  # and the engine's modules
-QUIET = 0.1
+QUIET = 0.1  # cores: a measurement during which other processes kept more busy is left out of the comparison
 
 
 def ours(work: Any, epochs: int, settings: dict[str, bool]) -> list[Any]:
@@ -72,8 +71,7 @@ def named(pool: int, seed: int) -> tuple[Any, Any, list[dict[str, Any]]]:
     shape = {"hidden_size": 312, "num_hidden_layers": 4, "num_attention_heads": 12, "intermediate_size": 1200}
     student = BertForSequenceClassification(BertConfig(num_labels=3, **shape))
     draw = np.random.default_rng(seed)
-    normal = statistics.NormalDist()
-    quantiles = [32 * math.exp(0.63 * normal.inv_cdf((i + 0.5) / pool)) for i in range(pool)]
+    quantiles = [32 * math.exp(0.63 * NormalDist().inv_cdf((i + 0.5) / pool)) for i in range(pool)]
     lengths = draw.permutation(np.clip(np.round(quantiles), 4, 128).astype(int))
     share = 1 / np.arange(1, 30522 - 1000 + 1)
     ids = 1000 + draw.choice(len(share), size=int(lengths.sum()), p=share / share.sum())
@@ -116,8 +114,7 @@ def child(order: dict[str, Any], out: Path) -> None:
     imported = time.monotonic()
     torch.manual_seed(order["seed"])
     teacher, student, rows = {"named": named, "quickstart": quickstart}[order["workload"]](order["pool"], order["seed"])
-    teacher.eval().requires_grad_(False)
-    student.train()
+    teacher, student = teacher.eval().requires_grad_(False), student.train()
     work = rivals.Work(order["workload"], teacher, student, rows, order["rows"] // 32, order["seed"], str(out.parent))
     tiny = torch.full((2, 8), 2000)
     with torch.no_grad():
@@ -136,10 +133,8 @@ def child(order: dict[str, Any], out: Path) -> None:
 def resident(process: int) -> int:
     """Bytes of memory, file-backed and shared pages apart, of a process and its descendants; 0 once it is gone."""
     total = 0
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                total += int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError, IndexError):
+        total += int(Path(f"/proc/{process}/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
         for task in Path(f"/proc/{process}/task").iterdir():
             total += sum(resident(int(c)) for c in (task / "children").read_text().split())
     return total
@@ -152,10 +147,7 @@ def busy() -> float:
 
 
 def measure(order: dict[str, Any], every: float = 0.05) -> dict[str, Any]:
-    """Run one system in a process of its own; `failed` says why there is no figure.
-
-    `others` is how many cores worked for other processes while it trained: above QUIET the figure is not to be used.
-    """
+    """Run one system in a process of its own; `failed` says why not, `others` counts cores that others kept busy."""
     with tempfile.TemporaryDirectory() as folder:
         out, said = Path(folder) / "found.json", Path(folder) / "said.txt"
         env = os.environ | {"OMP_NUM_THREADS": str(order["threads"]), "HF_HUB_OFFLINE": "1", "USE_TF": "0"}
@@ -172,33 +164,33 @@ def measure(order: dict[str, Any], every: float = 0.05) -> dict[str, Any]:
         found = json.loads(out.read_text())
     training = [s for s in samples if found["epochs"][0]["begun"] <= s[0] <= found["end"]] or samples[-2:]
     (t0, _, busy0), (t1, _, busy1) = training[0], training[-1]
-    result["others"] = (busy1 - busy0 - sum(e["cpu_seconds"] for e in found["epochs"])) / (t1 - t0)
+    own = sum(e["cpu_seconds"] for e in found["epochs"]) / sum(e["seconds"] for e in found["epochs"])
+    result["others"] = (busy1 - busy0) / (t1 - t0) - own
     return {**result, **found, "peak": max(s[1] for s in samples), "peak_training": max(s[1] for s in training)}
 
 
 def rates(found: dict[str, Any]) -> dict[str, float]:
     """Examples a second in the first epoch and over the later ones."""
-    first, later = found["epochs"][0], found["epochs"] if found["once"] else found["epochs"][1:]
-    parts = {"first": [first], "later": later}
+    parts = {"first": found["epochs"][:1], "later": found["epochs"][0 if found["once"] else 1 :]}
     return {p: sum(e["rows"] for e in es) / sum(e["seconds"] for e in es) for p, es in parts.items() if es}
 
 
-def compare(rounds: list[dict[str, dict[str, Any]]], against: list[str]) -> dict[str, Any]:
-    """Per system: speeds of each round, and ratios to the `against` systems of the same round (min, median, max)."""
+def compare(names: list[str], rounds: list[dict[str, Any]], against: list[str]) -> dict[str, Any]:
+    """Speeds by round and ratios within rounds (min, median, max); what others disturbed is left out, fast or slow."""
     summary: dict[str, Any] = {}
-    speeds = [{name: rates(f) for name, f in r.items() if "failed" not in f} for r in rounds]
-    for name in rounds[0]:
-        runs = [r[name] for r in rounds if "failed" not in r[name]]
+    rounds = [{n: f for n, f in r.items() if "failed" in f or f["others"] <= QUIET} for r in rounds]
+    speeds = [{n: rates(f) for n, f in r.items() if "failed" not in f} for r in rounds]
+    for name in names:
+        runs = [r[name] for r in rounds if name in r and "failed" not in r[name]]
         if not runs:
-            summary[name] = {"failed": rounds[0][name]["failed"]}
+            summary[name] = {"failed": next((r[name]["failed"] for r in rounds if name in r), "disturbed each time")}
             continue
         parts = {p: [s[name][p] for s in speeds if p in s.get(name, ())] for p in ("first", "later")}
         ratios: dict[str, Any] = {}
         for other, part in [(o, p) for o in against for p in parts if o != name]:
             both = [(s[name], s[other]) for s in speeds if part in s.get(name, ()) and part in s.get(other, ())]
-            values = [a[part] / b[part] for a, b in both]
-            if values:
-                ratios[f"{part}/{other}"] = [min(values), statistics.median(values), max(values)]
+            if values := [a[part] / b[part] for a, b in both]:
+                ratios[f"{part}/{other}"] = [min(values), median(values), max(values)]
         summary[name] = {"speed": parts, "ratios": ratios, **costs(runs)}
     return summary
 
@@ -206,15 +198,13 @@ def compare(rounds: list[dict[str, dict[str, Any]]], against: list[str]) -> dict
 def costs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over rounds of padding, memory, start-up and busy cores."""
     epochs = [e for run in runs for e in run["epochs"]]
-    middle = statistics.median
     return {
-        "rows": epochs[0]["rows"], "steps": epochs[0]["steps"],
-        "tokens": middle(e["tokens"] / e["rows"] for e in epochs),
-        "padded": middle(e["padded"] / e["rows"] for e in epochs), "whole": middle(e["whole"] for e in epochs),
+        "tokens": median(e["tokens"] / e["rows"] for e in epochs),
+        "padded": median(e["padded"] / e["rows"] for e in epochs), "whole": median(e["whole"] for e in epochs),
         "teacher_rows": [e["teacher_rows"] for e in runs[0]["epochs"]], "done": [e["done"] for e in runs[0]["epochs"]],
-        "peak_mb": middle(r["peak_training"] for r in runs) / 2**20, "imports": middle(r["imports"] for r in runs),
-        "ready": middle(r["ready"] for r in runs), "cores": middle(e["cpu_seconds"] / e["seconds"] for e in epochs),
-        "others": max(r["others"] for r in runs),
+        "peak_mb": median(r["peak_training"] for r in runs) / 2**20, "imports": median(r["imports"] for r in runs),
+        "ready": median(r["ready"] for r in runs), "cores": median(e["cpu_seconds"] / e["seconds"] for e in epochs),
+        "others": max(r["others"] for r in runs), "rounds": len(runs),
     }  # fmt: skip
 
 
@@ -225,19 +215,18 @@ def table(summary: dict[str, Any], against: list[str]) -> str:
         values = entry["ratios"].get(key)
         return f"{values[1]:.2f} ({values[0]:.2f} to {values[2]:.2f})" if values else "-"
 
-    head = ["system", "first, ex/s", "later, ex/s"]
-    head += [f"x {o}, {p}" for o in against for p in ("first", "later")]
-    head += ["padded/ex (whole epoch)", "teacher rows", "peak MiB", "imports s", "ready s", "own cores", "others'"]
+    head = ["system", "first, ex/s", "later, ex/s", *(f"x {o}, {p}" for o in against for p in ("first", "later"))]
+    head += ["padded (epoch)", "teacher rows", "peak MiB", "imports s", "ready s", "own cores", "others'", "rounds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, entry in summary.items():
         if "failed" in entry:
             lines.append(f"| {name} | not measured: {entry['failed']} |" + " |" * (len(head) - 2))
             continue
-        speeds = [f"{statistics.median(v):.2f}" if v else "-" for v in entry["speed"].values()]
+        speeds = [f"{median(v):.2f}" if v else "-" for v in entry["speed"].values()]
         cells = [name, *speeds, *(ratio(entry, f"{p}/{o}") for o in against for p in ("first", "later"))]
         cells += [f"{entry['padded']:.1f} ({entry['whole']:.1f})", "+".join(map(str, entry["teacher_rows"]))]
         cells += [f"{entry['peak_mb']:.0f}", *(f"{entry[k]:.1f}" for k in ("imports", "ready"))]
-        cells += [f"{entry['cores']:.2f}", f"{entry['others']:.2f}{' (!)' if entry['others'] > QUIET else ''}"]
+        cells += [f"{entry['cores']:.2f}", f"{entry['others']:.2f}", str(entry["rounds"])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -279,12 +268,16 @@ def options() -> argparse.Namespace:
 def main() -> None:
     ask = options()
     names = ask.systems.split(",") if ask.systems else ["plain", *levers()] if ask.levers else list(SYSTEMS)
+    known = [*SYSTEMS[:-1], "bound", *levers()]
+    if wrong := set(names) - set(known):
+        raise SystemExit(f"--systems: no system {', '.join(sorted(wrong))} ({', '.join(known)})")
+    if ask.rows % 32 or not 32 <= ask.rows <= ask.pool:
+        raise SystemExit(f"--rows: {ask.rows} is no multiple of 32 from 32 to --pool {ask.pool}")
     against = ["plain", "ours"] if ask.levers else ask.against.split(",")
-    given = {"workload": ask.workload, "rows": ask.rows, "pool": ask.pool, "threads": ask.threads}
+    given = {key: getattr(ask, key) for key in ("workload", "rows", "pool", "threads")}
     report: dict[str, Any] = {"asked": {**vars(ask), "json": None}, "machine": machine(ask.threads), "rounds": []}
     for round_number in range(ask.rounds):
-        turn = round_number % len(names)
-        found: dict[str, Any] = {}
+        turn, found = round_number % len(names), {}
         for name in names[turn:] + names[:turn]:
             once = ask.once and name in ("plain", "trainer", "tuned", "textbrewer", "ours-cache")
             order = {"system": name, "seed": round_number + 1, "epochs": 1 if once else ask.epochs, "once": once}
@@ -296,11 +289,11 @@ def main() -> None:
             speeds = found[name].get("failed") or ", ".join(f"{k} {v:.2f} ex/s" for k, v in rates(found[name]).items())
             print(f"round {round_number + 1}, {name}: {speeds}", file=sys.stderr, flush=True)
         report["rounds"].append({name: found[name] for name in names})
-        report["summary"] = compare(report["rounds"], against)
+        report["summary"] = compare(names, report["rounds"], against)
         if ask.json:
             ask.json.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["machine"]), table(report["summary"], against), sep="\n\n")
-    print(f"\nOthers' cores are the worst of the rounds; (!) above {QUIET}: disturbed, do not quote.")
+    print(f"\nOf {ask.rounds} rounds; left out is what ran while other processes kept over {QUIET} cores busy.")
 
 
 if __name__ == "__main__":

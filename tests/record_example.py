@@ -7,14 +7,16 @@ import hashlib
 import math
 from typing import Any
 
+HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(2)> $x_1^{2 [red]{{ 7 * 7 }} | `a`"
+
 
 def example(*drop: str) -> dict[str, Any]:
     """A run with a teacher, a baseline and a distilled student; `drop` names models to leave out."""
     record = copy.deepcopy(_RECORD)
     record["models"] = {
-        "teacher": _model("fine-tuned teacher", "teacher", None, 22_713_986, 6, 90_902_144, 41.8, 0.8433, 801, 3, 0.0),
-        "finetune": _model("student fine-tuned without a teacher", "baseline", {"kind": "finetune"}, 15_615_362, 2, 62_498_320, 14.3, 0.8114, 1068, 4, 0.1),
-        "kd": _model("distilled student (kd)", "student", _KD, 15_615_362, 2, 62_498_320, 14.2, 0.8189, 1068, 4, 0.2),
+        "teacher": _model("teacher (minilm)", "teacher", None, 22_713_986, 6, 41.8, 0.8433, 801, 0.0),
+        "finetune": _model("student without a teacher (finetune)", "baseline", _ALONE, 15_615_362, 2, 14.3, 0.8114, 1068, 0.1),
+        "kd": _model("student (kd)", "student", _KD, 15_615_362, 2, 14.2, 0.8189, 1068, 0.2),
     }
     for key in drop:
         del record["models"][key]
@@ -35,8 +37,60 @@ def staged(record: dict[str, Any], key: str = "kd", names: tuple[str, ...] = ("a
     return record
 
 
-def _model(title, role, method, parameters, layers, size, ms, accuracy, steps, looks, wave) -> dict[str, Any]:
-    rows = 1066
+def hostile() -> dict[str, Any]:
+    """Text that tries to become markup wherever a user can put text."""
+    record = staged(example(), names=(HOSTILE, "label"))
+    record["name"] = HOSTILE
+    record["data"] |= {"labels": [HOSTILE, "</code>"], "source": HOSTILE, "notes": [HOSTILE], "rows": {HOSTILE: 3}}
+    record["recipe"]["task"]["data"] = record["recipe"]["teacher"]["model"] = HOSTILE
+    for model in record["models"].values():
+        model["title"] = HOSTILE
+    return record
+
+
+def regression() -> dict[str, Any]:
+    """A task of numbers."""
+    record = example()
+    record["data"] |= {"primary": "pearson", "labels": []}
+    for model, value in zip(record["models"].values(), (0.8834, 0.8407, 0.8611), strict=True):
+        model["test"] |= {"primary": value, "low": value - 0.02, "high": value + 0.02, "method": "bootstrap"}
+        model["test"]["metrics"], model["dev"] = {"pearson": value, "rmse": 0.61}, {"pearson": value + 0.01}
+        for row in model["training"]["history"]:
+            row["dev"] = {"pearson": row["score"]}
+    for one in record["comparisons"]:
+        one["metric"] = "pearson"
+    return record
+
+
+def without(*parts: str) -> dict[str, Any]:
+    """A record whose models lack these parts."""
+    record = example()
+    for model in record["models"].values():
+        for part in parts:
+            model[part] = None
+    return record
+
+
+def from_a_file() -> dict[str, Any]:
+    """A teacher that is a file of probabilities, and a student of its own."""
+    record = example("teacher")
+    record["recipe"]["teacher"] = {"probabilities": "/home/someone/probabilities.npy"}
+    record["recipe"]["student"]["model"] = "distilroberta-base"
+    record["signals"] = {"source": "file", "bytes": 0, "filled_seconds": 0.0, "reused": False}
+    return record
+
+
+def not_a_number() -> dict[str, Any]:
+    """Losses and a score that are no numbers."""
+    record = example()
+    for row in record["models"]["kd"]["training"]["losses"][:50]:
+        row["losses"]["soft"] = float("nan")
+    record["models"]["kd"]["test"] |= {"primary": float("nan")}
+    return record
+
+
+def _model(title, role, method, parameters, layers, ms, accuracy, steps, wave) -> dict[str, Any]:
+    rows, looks = 1066, round(steps / 267)
     half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / rows)
     history = []
     for i in range(1, looks * 2 + 1):
@@ -48,7 +102,9 @@ def _model(title, role, method, parameters, layers, size, ms, accuracy, steps, l
     for step in range(10, steps + 1, 10):
         noise = 0.05 * math.sin(step * 12.9898 + wave)
         label = 0.28 + 0.42 * math.exp(-step / 220) + noise
-        terms = {"soft": 0.9 * label + 0.05 * math.cos(step * 78.233), "label": 0.5 * label} if method and method["kind"] == "kd" else {"label": label}
+        terms = {"label": label}
+        if method and method["kind"] == "kd":
+            terms = {"soft": 0.9 * label + 0.05 * math.cos(step * 78.233), "label": 0.5 * label}
         losses.append({"step": step, "stage": "train", "rate": 5e-5 * (1 - step / steps), "losses": terms})
     return {
         "title": title,
@@ -58,7 +114,7 @@ def _model(title, role, method, parameters, layers, size, ms, accuracy, steps, l
         "parameters": parameters,
         "layers": layers,
         "width": 384,
-        "bytes": size,
+        "bytes": 4 * parameters + 46_872,
         "latency": {
             "1": {"median_ms": ms / 8, "low_ms": ms / 8 * 0.97, "high_ms": ms / 8 * 1.11, "rows": 1},
             "32": {"median_ms": ms, "low_ms": ms * 0.98, "high_ms": ms * 1.06, "rows": 32},
@@ -86,15 +142,17 @@ def _model(title, role, method, parameters, layers, size, ms, accuracy, steps, l
     }
 
 
+_ALONE = {"kind": "finetune"}
 _KD = {"kind": "kd", "temperature": 2.0, "soft_weight": 1.0, "hard_weight": 0.5, "form": "kl"}
 _TRAIN = {"epochs": 4, "batch_size": 32, "learning_rate": 5e-5, "warmup": 0.1, "decay": "linear", "precision": "auto"}
+_PAIRED = {"metric": "accuracy", "level": 0.95, "rows": 1066, "method": "paired bootstrap"}
 _RECORD: dict[str, Any] = {
     "name": "quickstart",
     "recipe": {
         "name": "quickstart",
         "task": {"kind": "classify", "data": "rotten_tomatoes", "max_length": 128},
         "teacher": {"model": "minilm", "models": [], "train": {**_TRAIN, "epochs": 3}, "seed": 0},
-        "student": {"model": None, "start": "pretrained", "surgery": [{"kind": "keep_layers", "layers": "even", "count": 2}]},
+        "student": {"model": None, "start": "pretrained", "surgery": [{"kind": "keep_layers", "keep": "even", "count": 2}]},
         "method": _KD,
         "compare": [{"kind": "finetune"}],
         "train": _TRAIN,
@@ -122,9 +180,27 @@ _RECORD: dict[str, Any] = {
     },
     "models": {},
     "comparisons": [
-        {"a": "kd", "b": "finetune", "metric": "accuracy", "difference": 0.0075, "low": -0.0052, "high": 0.0208, "rows": 1066, "method": "paired bootstrap"},
-        {"a": "kd", "b": "teacher", "metric": "accuracy", "difference": -0.0244, "low": -0.0412, "high": -0.0082, "rows": 1066, "method": "paired bootstrap"},
+        {"a": "kd", "b": "teacher", "difference": -0.0244, "low": -0.0412, "high": -0.0082, **_PAIRED},
+        {"a": "kd", "b": "finetune", "difference": 0.0075, "low": -0.0052, "high": 0.0208, **_PAIRED},
     ],
+    "notes": ["kd: learning rate 0.0002 is best on dev of 0.0001 (0.8124), 0.0002 (0.8265)"],
     "signals": {"source": "cached", "bytes": 68_240, "filled_seconds": 9.4, "reused": False},
     "seconds": {"total": 396.0, "teacher": 216.0, "signals": 9.4, "students": 131.0, "evaluation": 14.0, "measuring": 21.0},
+}
+
+RECORDS = {
+    "whole": example,
+    "staged": lambda: staged(example(), names=("a", "b", "c", "d", "e")),
+    "hostile": hostile,
+    "regression": regression,
+    "no latency": lambda: without("latency"),
+    "no test": lambda: without("test"),
+    "nothing measured": lambda: without("test", "dev", "latency", "parameters", "bytes", "layers", "weights"),
+    "nothing trained": lambda: without("training", "method"),
+    "a file of probabilities": from_a_file,
+    "one method": lambda: example("finetune"),
+    "the baseline alone": lambda: example("teacher", "kd"),
+    "the teacher alone": lambda: example("finetune", "kd"),
+    "not a number": not_a_number,
+    "bare": lambda: {"name": "bare", "models": {"kd": {"title": "student (kd)"}}},
 }

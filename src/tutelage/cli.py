@@ -66,10 +66,10 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 @main.command(epilog="Example: tutelage evaluate runs/my-run/student data=reviews.csv label=stars")
 @click.argument("student")
 @_OVERRIDES
-@click.option("--split", default="test", show_default=True, help="Which part of the data.")
+@click.option("--split", help="Which part of the data [test; all rows of a data file].")
 @click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
 @_JSON
-def evaluate(student: str, changes: tuple[str, ...], split: str, examples: Path | None, as_json: bool) -> None:
+def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None, as_json: bool) -> None:
     """Score the model in folder STUDENT on its task, or on another that KEY=VALUE settings of the task describe."""
     from .engine.judge import evaluate as judge_it
 
@@ -79,7 +79,7 @@ def evaluate(student: str, changes: tuple[str, ...], split: str, examples: Path 
         return
     for name, value in facts["metrics"].items():
         click.echo(f"{name:<16}{value:.4f}")
-    click.echo(f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f} ({facts['method']}, {facts['rows']} rows of {split})")
+    click.echo(f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f} ({facts['method']}, {facts['rows']} rows of {facts['split']})")
 
 
 @main.command(epilog="Example: tutelage export runs/my-run/student student-onnx --int8")
@@ -139,7 +139,7 @@ def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
 @_JSON
 def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: bool) -> None:
     """Parameters, FLOPs, bytes and latency with spread of MODELS, names or folders; several are timed in turn."""
-    from .engine.judge import costs
+    from .engine.inspect import costs
 
     sheets = costs(models, tokens, threads)
     if as_json:
@@ -154,7 +154,7 @@ def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: boo
 @_JSON
 def doctor(as_json: bool) -> None:
     """Say what this machine has: versions, device, precision, extras, embedded model and data; and run one tiny training."""
-    from .engine.doctor import examine
+    from .engine.inspect import examine
 
     found = examine()
     if as_json:

@@ -90,7 +90,7 @@ def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping
     """Apply `a.b=value` changes (values are YAML) to a copy of the tree.
 
     `shorthand` says what a bare value means where a mapping stands: `{'teacher': 'model'}` turns `teacher=x` into
-    `teacher.model=x`; a new `kind` drops the settings of the old one.
+    `teacher.model=x`. A '!' before the name drops the other settings there, as a new `kind` must.
     """
     out: dict[str, Any] = json.loads(json.dumps(tree))
     for change in changes:
@@ -100,7 +100,7 @@ def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping
         value, here, steps = parse(text, change), out, key.split(".")
         for step in steps[:-1]:
             if isinstance(here.get(step), str) and step in (shorthand or {}):
-                here[step] = {(shorthand or {})[step]: here[step]}
+                here[step] = {(shorthand or {})[step].lstrip("!"): here[step]}
             if not isinstance(here.get(step), dict):
                 here[step] = {}
             here = here[step]
@@ -108,7 +108,7 @@ def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping
         into = (shorthand or {}).get(key)
         if into and not isinstance(value, dict | list) and value is not None:
             old = here.get(last)
-            value = {**old, into: value} if isinstance(old, dict) and into != "kind" else {into: value}
+            value = {**old, into: value} if isinstance(old, dict) and into[0] != "!" else {into.lstrip("!"): value}
         here[last] = value
     return out
 
@@ -138,7 +138,7 @@ def _build(cls: Any, tree: Any, path: tuple[Any, ...], faults: list[tuple[str, s
         return None
     made = cls(**values)
     if hasattr(made, "faults"):
-        faults.extend((_dotted((*path, *field.split("."))), what) for field, what in made.faults())
+        faults.extend((_dotted((*path, *filter(None, field.split(".")))), what) for field, what in made.faults())
     return made
 
 
@@ -250,7 +250,7 @@ def _dotted(path: Iterable[Any]) -> str:
 def _sentence(error: Any) -> str:
     """One pydantic error in our words: what is wrong, what was found, what to do."""
     kind, got = error["type"], error.get("input")
-    limit = error.get("ctx", {})
+    limit = {k: f"{v:g}" if isinstance(v, float) else v for k, v in error.get("ctx", {}).items()}
     says = {
         "greater_than": "must be above {gt}",
         "greater_than_equal": "must be {ge} or more",

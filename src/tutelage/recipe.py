@@ -11,7 +11,8 @@ from pydantic import Field
 from . import config
 from .config import Count, NonNegative, PartOf, Positive, Share, settings
 
-SHORTHAND = {"teacher": "model", "student": "model", "task": "data", "method": "kind"}
+SHORTHAND = {"teacher": "model", "student": "!model", "task": "data", "method": "!kind"}
+"""What `teacher=x` means; '!' drops the other settings there."""
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".npy")
 
 
@@ -178,8 +179,6 @@ class Recipe:
                 yield "student", "has neither a model of its own nor a teacher to start from"
         elif not self.student.model and not self.teacher.model:
             yield "student", "cannot start from a teacher that is not one model; give student.model"
-        elif not any(m.uses_teacher for m in (self.method, *self.compare)) and self.student.model:
-            yield "teacher", "has no effect: no method here learns from it and the student does not start from it; leave it out"
         kinds = [config.dump(m) for m in (self.method, *self.compare)]
         for i, kind in enumerate(kinds[1:], 1):
             if kind in kinds[:i]:
@@ -201,8 +200,8 @@ def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = 
         tree = {"name": Path(source).stem, **tree}
     tree = config.override(tree, changes, SHORTHAND)
     for key, into in SHORTHAND.items():
-        if isinstance(tree.get(key), str) and into != "kind":
-            tree[key] = {into: tree[key]}
+        if isinstance(tree.get(key), str) and key != "method":
+            tree[key] = {into.lstrip("!"): tree[key]}
     given = tree.get("teacher")
     if isinstance(given, dict) and str(given.get("model") or "").endswith(TABLES):
         tree["teacher"] = {"probabilities": given["model"]}

@@ -42,6 +42,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         {k: v.to(device, non_blocking=True) for k, v in batch.inputs.items()},
         batch.gold.to(device), batch.labelled.to(device), batch.index.to(device),
+        None if batch.weight is None else batch.weight.to(device),
     )  # fmt: skip
 
 

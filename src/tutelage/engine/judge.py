@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from .. import config, records
+from ..errors import ConfigError, DataError
+from ..find import find, near
+from ..models.load import open_config, open_model
 from ..tasks import _metrics
 from ..tasks._task import Encoded, Split, Task
 from .forward import outputs
@@ -53,3 +59,37 @@ def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, 
     """The difference a - b of the primary metric on the same examples, with a paired bootstrap interval."""
     found = _metrics.paired_difference(task, judged[a].predicted, judged[b].predicted, judged[a].gold)
     return {"a": a, "b": b, **found}
+
+
+def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
+    """Score a saved model on its own task, or on one that `key=value` settings of the task change.
+
+    Without `split`, the test part; all rows where `data` names a file. Raises ConfigError for a folder that names no task
+    while `changes` name none, and for an unknown part; DataError for labels that the model does not know.
+    """
+    folder = Path(student)
+    known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else {}
+    tree = config.override(known.get("task", {}), changes)
+    if not tree:
+        raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
+    name = tree.pop("kind", "classify")
+    if known.get("labels") and any(c.startswith(("data=", "test=")) for c in changes):
+        tree.setdefault("labels", None)
+        tree["labels"] = tree["labels"] or known["labels"]
+    task = config.build(find("tasks", name), tree)
+    data = task.load()
+    part = split or ("all" if any(c.startswith("data=") for c in changes) and task.data_is_file else "test")
+    loaded = open_model(student, task.head(data), labels=data.labels)
+    if loaded.new_head:
+        own = ", ".join(str(x) for x in open_config(student).id2label.values())
+        raise DataError(f"{student}: its labels ({own}) are not the data's ({', '.join(data.labels) or 'one value'}); name the data's in task order with labels=[...]")
+    if part != "all" and part not in data.splits:
+        raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join([*data.splits, 'all'])})")
+    parts = [s for k, s in data.splits.items() if k == part or (part == "all" and k in ("train", "dev", "test"))]
+    encoded = functools.reduce(lambda a, b: a.join(b), [task.encode(s, loaded.tokenizer) for s in parts])
+    machine = Machine()
+    judged = on(loaded.model.to(machine.device), encoded, task, machine, machine.precision("auto"))
+    if examples:
+        ids = Split({}, judged.gold, [i for s in parts for i in s.ids])
+        records.write_rows(examples, judged.rows(ids, data.labels))
+    return {"name": task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}

@@ -70,14 +70,14 @@ def export(
     batches = [*_random_batches(model, tokenizer, names), *_text_batches(model, tokenizer, names, texts)]
     with cost.on_threads(threads), torch.inference_mode(), records.whole_folder(out) as place:
         wanted = [model(**batch).logits.numpy() for batch in batches]
-        with _quiet():
-            _write(model, names, batches[2], place / NAME, opset, str(folder))
-        files = {NAME: _compare(place / NAME, batches, wanted, model.config)}
-        _hold(files[NAME]["max_difference"], tolerance, str(folder))
+        with _quiet(), _named(folder, model, "exported to ONNX"):
+            _write(model, names, batches[2], place / NAME, opset)
+            files = {NAME: _compare(place / NAME, batches, wanted, model.config)}
+        _hold(files[NAME]["max_difference"], tolerance, folder)
         if int8:
-            with _quiet():
+            with _quiet(), _named(folder, model, "made int8"):
                 _quantize(place / NAME, place / SMALL)
-            files[SMALL] = _compare(place / SMALL, batches, wanted, model.config)
+                files[SMALL] = _compare(place / SMALL, batches, wanted, model.config)
         labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
         tokenizer.save_pretrained(place)
         model.config.save_pretrained(place)
@@ -166,27 +166,23 @@ class _Logits(nn.Module):
         return logits
 
 
-def _write(model: Any, names: Sequence[str], example: Inputs, path: Path, opset: int, source: str) -> None:
+def _write(model: Any, names: Sequence[str], example: Inputs, path: Path, opset: int) -> None:
     import onnx
 
     free = {0: "batch", 1: "length"}
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            torch.onnx.export(
-                _Logits(model, names).eval(),
-                tuple(example[name].clone() for name in names),
-                path,
-                input_names=list(names),
-                output_names=["logits"],
-                dynamic_shapes=[(free,) * len(names)],
-                opset_version=opset,
-                dynamo=True,
-                external_data=cost.memory(model) > LARGE,
-                verbose=False,
-            )
-    except Exception as fault:
-        why = " ".join(str(fault).split())[:200]
-        raise ModelError(f"{source}: a model of the family {model.config.model_type} could not be exported to ONNX: {why}") from fault
+    with torch.inference_mode(False), torch.no_grad():
+        torch.onnx.export(
+            _Logits(model, names).eval(),
+            tuple(example[name].clone() for name in names),
+            path,
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_shapes=[(free,) * len(names)],
+            opset_version=opset,
+            dynamo=True,
+            external_data=cost.memory(model) > LARGE,
+            verbose=False,
+        )
     program = onnx.load(path, load_external_data=False)
     given = next(o.version for o in program.opset_import if o.domain in ("", "ai.onnx"))
     if given != opset:
@@ -207,15 +203,26 @@ def _quantize(source: Path, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     large = source.with_name(source.name + ".data").exists()
-    quantize_dynamic(source, path, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=large)
+    quantize_dynamic(
+        source,
+        path,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        use_external_data_format=large,
+    )
 
 
 def _session(path: Path) -> Callable[[Inputs], np.ndarray]:
-    """A function that runs an ONNX file on torch's number of CPU threads: inputs to logits (rows, labels)."""
+    """A function that runs an ONNX file on torch's number of CPU threads: inputs to logits (rows, labels).
+
+    Its threads sleep between calls: spinning ones would take the cores from the models that are timed in turn with it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -243,9 +250,11 @@ def _agreement(given: np.ndarray, wanted: np.ndarray, config: Any) -> float | No
     return float((given.argmax(axis=1) == wanted.argmax(axis=1)).mean())
 
 
-def _hold(difference: float, tolerance: float, source: str) -> None:
+def _hold(difference: float, tolerance: float, source: Path) -> None:
     if not difference <= tolerance:
-        raise ModelError(f"{source}: its ONNX form differs from the model by {difference:.2g} in a logit, more than {tolerance:.2g}; nothing was written")
+        raise ModelError(
+            f"{source}: its ONNX form differs from the model by {difference:.2g} in a logit, more than {tolerance:.2g}; nothing was written"
+        )
 
 
 def _times(
@@ -262,6 +271,18 @@ def _times(
         for name, times in cost.alternate(calls, seconds=seconds).items():
             table[name][str(count)] = times | {"rows": count}
     return table
+
+
+@contextlib.contextmanager
+def _named(source: Path, model: Any, what: str) -> Iterator[None]:
+    """Turn whatever exporter, quantizer and runtime raise into one sentence that names the model's family."""
+    try:
+        yield
+    except (ConfigError, OSError):
+        raise
+    except Exception as fault:
+        why = " ".join(str(fault).split())[:200]
+        raise ModelError(f"{source}: a model of the family {model.config.model_type} could not be {what}: {why}") from fault
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def _dev_range(record: Mapping[str, Any]) -> tuple[float, float]:
     lines = [history(m.get("training") or {}, words.primary(record)) for m in record["models"].values()]
     values = np.array([y for line in lines for _, y in line])
     low, high = float(values.min()), float(values.max())
-    room = max(0.1 * (high - low), 0.002 * abs(high), 1e-6)
+    room = max(0.1 * (high - low), 0.01 * abs(high), 1e-6)
     return low - room, high + room
 
 
@@ -81,7 +81,7 @@ def _shade(axes: Axes, training: Mapping[str, Any], named: bool) -> None:
         if i % 2 == 0:
             axes.axvspan(first, last, color=LIGHT["shade"], linewidth=0, zorder=0)
         if named and len(many) <= 3:
-            above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+            above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
             axes.annotate(cut(name, 16), ((first + last) / 2, 1), (0, 3), fontsize=8, color=LIGHT["muted"], **above)
 
 
@@ -103,7 +103,8 @@ def _terms(axes: Axes, losses: Mapping[str, Sequence[tuple[int, float]]]) -> Non
             axes.plot(*_thin(steps, values), color=colour, linewidth=0.6, alpha=0.3)
             steps = np.convolve(steps, np.ones(wide) / wide, "valid")
             values = np.convolve(values, np.ones(wide) / wide, "valid")
-        axes.plot(*_thin(steps, values), color=colour, linewidth=1.4, label=cut(term, 24))
+        dots = "." if len(line) < 12 else None
+        axes.plot(*_thin(steps, values), color=colour, linewidth=1.4, label=cut(term, 24), marker=dots)
     axes.set_ylabel("Loss by term")
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, borderaxespad=0, handlelength=1.4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -119,7 +120,8 @@ def _tradeoff(record: Record) -> dict[str, Any] | None:
     caption = f"{score} against {against}. Further up is better, further left is cheaper."
     if any(p["low"] < p["high"] for p in many):
         caption += " Bars are the intervals of the table."
-    if len(many) > 1:
+    places = sorted(p["x"] for p in many)
+    if any(b - a < 0.05 * places[-1] for a, b in itertools.pairwise(places)):
         caption += " Points at almost the same place are drawn side by side."
     missing = [m["title"] for k, m in record["models"].items() if k not in [p["key"] for p in many]]
     if missing:
@@ -185,7 +187,7 @@ def _data(record: Record) -> Iterator[tuple[str, str]]:
     more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
     yield "Labels", ", ".join(map(str, labels[:30])) + more if labels else "none: the task is a number (regression)"
     cut = {part: n for part, n in (data.get("truncated") or {}).items() if n}
-    yield "Cut to the greatest length", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "no row"
+    yield "Texts cut at max_length", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
 
 
 def _times(record: Record) -> Iterator[tuple[str, str]]:
@@ -208,7 +210,8 @@ def _surroundings(record: Record) -> Iterator[tuple[str, str]]:
     versions = around.pop("versions", {})
     for name, value in around.items():
         yield name.replace("_", " ").capitalize(), str(value)
-    yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    if versions:
+        yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _hashes(record: Record) -> Iterator[tuple[str, str]]:

@@ -26,12 +26,13 @@ from . import words
 
 LIGHT = {"ink": "#20272e", "muted": "#5d6872", "grid": "#e4e8eb", "shade": "#f1f4f6", "paper": "#fffffe"}
 DARK = {"ink": "#e3e8ec", "muted": "#9aa6b0", "grid": "#2f3841", "shade": "#222a32", "paper": "#181e24"}
-SERIES = ("#59656f", "#b86a00", "#1b69b6", "#107a60", "#8a4fa8", "#b23a54", "#6f7a12", "#0f7f91")
-SERIES_DARK = ("#a9b5bf", "#f0a848", "#6db3f2", "#4fc7a1", "#c79be0", "#f08ba0", "#c3cd62", "#5fcbdc")
-MARKERS = "sDo^vPX*"
+SERIES = ("#59656f", "#1b69b6", "#b86a00", "#107a60", "#8a4fa8", "#b23a54", "#6f7a12", "#0f7f91")
+SERIES_DARK = ("#a9b5bf", "#6db3f2", "#f0a848", "#4fc7a1", "#c79be0", "#f08ba0", "#c3cd62", "#5fcbdc")
+MARKERS = "soD^vPX<"
+MOST_NAMES = 3
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _TO_DARK = {LIGHT[k]: DARK[k] for k in LIGHT} | dict(zip(SERIES, SERIES_DARK, strict=True))
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
@@ -91,11 +92,12 @@ def png(draw: Callable[[], Figure | None]) -> bytes:
 
 
 def looks(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each model: grey for the first teacher, the rest in order; the same in every picture."""
-    teacher = words.headline(record)[1]
-    rest = itertools.cycle(range(1, len(SERIES)))
-    chosen = {key: 0 if key == teacher else next(rest) for key in record["models"]}
-    return {key: (SERIES[i], MARKERS[i]) for key, i in chosen.items()}
+    """Colour and marker of each model, the same in every picture: grey the teacher, blue the student, the rest in order."""
+    main, teacher, _ = words.headline(record)
+    fixed = {teacher: (SERIES[0], MARKERS[0]), main: (SERIES[1], MARKERS[1])}
+    others = [key for key in record["models"] if key not in fixed]
+    rest = {key: (SERIES[2 + i % 6], MARKERS[2 + (i + i // 6) % 6]) for i, key in enumerate(others)}
+    return {key: fixed.get(key) or rest[key] for key in record["models"]}
 
 
 def cost(record: Mapping[str, Any]) -> str:
@@ -124,20 +126,48 @@ def points(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 def tradeoff(record: Mapping[str, Any], width: float = 7.0) -> Figure | None:
     """Score with its interval against cost, one labelled point a model; None without points. Width in inches.
 
-    Points that would hide each other are drawn side by side, a few points of type apart.
+    Points that would hide each other are drawn side by side, a few points of type apart. More than MOST_NAMES of them
+    are numbered, with their names below.
     """
-    many, metric, against = points(record), words.primary(record), cost(record)
+    many, style = points(record), looks(record)
     if not many:
         return None
-    figure, [axes] = panels(width, max(3.2, 0.56 * width))
-    spread = max(p["x"] for p in many) / min(p["x"] for p in many)
-    if spread > 30:
+    numbered, columns = len(many) > MOST_NAMES, 1 if width < 5 else 2
+    below = 0.2 * -(-len(many) // columns) if numbered else 0
+    figure, [axes] = panels(width, max(3.2, 0.56 * width) + below)
+    _scales(axes, record, many)
+    if numbered:
+        marks = [axes.plot([], [], style[p["key"]][1], color=style[p["key"]][0], markersize=7)[0] for p in many]
+        names = [f"{i} {cut(p['title'], 48)}" for i, p in enumerate(many, 1)]
+        figure.legend(marks, names, loc="outside lower left", ncols=columns, handletextpad=0.2, columnspacing=1.5)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    taken: list[Bbox] = []
+    centres: list[Any] = []
+    for point, shift in zip(many, _shifts(axes, many), strict=True):
+        centre, boxes = _mark(axes, point, shift, *style[point["key"]])
+        centres.append(centre)
+        taken += boxes
+        if numbered:
+            at: dict[str, Any] = {"xytext": (shift, 2), "textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8.5}
+            axes.annotate(str(len(centres)), (point["x"], point["high"]), color=style[point["key"]][0], **at)
+    for point, centre in zip([] if numbered else many, centres, strict=not numbered):
+        name = "\n".join(textwrap.wrap(cut(point["title"], 48), 16 if width < 5 else 26))
+        taken += _label(axes, name, centre, style[point["key"]][0], taken)
+    return figure
+
+
+def _scales(axes: Axes, record: Mapping[str, Any], many: Sequence[Mapping[str, Any]]) -> None:
+    """Axes with their limits: cost from 0, or in logarithms where it differs more than thirtyfold; score near its intervals."""
+    against, metric = cost(record), words.primary(record)
+    least, most = min(p["x"] for p in many), max(p["high_x"] for p in many)
+    if most > 30 * least:
         axes.set_xscale("log")
-        axes.set_xlim(min(p["x"] for p in many) / 2, max(p["x"] for p in many) * 3)
+        axes.set_xlim(least / 2, most * 3)
     else:
-        axes.set_xlim(0, max(p["high_x"] for p in many) * 1.18)
+        axes.set_xlim(0, most * 1.18)
     low, high = min(p["low"] for p in many), max(p["high"] for p in many)
-    room = max(0.22 * (high - low), 0.005 * abs(high), 1e-6)
+    room = max(0.22 * (high - low), 0.01 * abs(high), 1e-6)
     axes.set_ylim(low - room, high + room)
     axes.grid(True)
     score_axis(axes.yaxis, metric)
@@ -145,16 +175,6 @@ def tradeoff(record: Mapping[str, Any], width: float = 7.0) -> Figure | None:
     axes.set_xlabel("Latency of a batch of 32 rows, in ms" if against == "latency" else "Parameters")
     number = words.count if against == "parameters" else "{:g}".format
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    style, taken, centres = looks(record), [], []
-    for point, shift in zip(many, _shifts(axes, many), strict=True):
-        centre, boxes = _mark(axes, point, shift, *style[point["key"]])
-        centres.append(centre)
-        taken += boxes
-    for point, centre in zip(many, centres, strict=True):
-        taken.append(_label(axes, point["title"], centre, style[point["key"]][0], taken, 16 if width < 5 else 26))
-    return figure
 
 
 def panels(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -199,27 +219,29 @@ def _mark(axes: Axes, point: Mapping[str, Any], shift: float, colour: str, marke
     return centre, [*boxes, Bbox([centre, centre]).padded(5 * unit)]
 
 
-def _label(axes: Axes, title: str, centre: np.ndarray, colour: str, taken: Sequence[Bbox], columns: int) -> Bbox:
-    """Name a point where its name covers least: beside it if there is room, else further off with a line to it."""
-    renderer, unit = axes.figure.canvas.get_renderer(), axes.figure.dpi / 72
-    text = "\n".join(textwrap.wrap(cut(title, 60), columns))
-    label = axes.annotate(text, (0, 0), color=colour, linespacing=1.15, annotation_clip=False)
-    label.set_in_layout(False)
+def _label(axes: Axes, text: str, centre: np.ndarray, colour: str, taken: Sequence[Bbox]) -> list[Bbox]:
+    """Name a point where the name and the line to it cover least, beside it if there is room; the boxes they cover."""
+    canvas: Any = axes.figure.canvas
+    renderer, unit = canvas.get_renderer(), axes.figure.dpi / 72
+    label = axes.annotate(text, (0, 0), linespacing=1.15, annotation_clip=False)
     size = label.get_window_extent(renderer)
+    label.remove()
     half = np.array([size.width, size.height]) / 2
-    best, least = Bbox.null(), float("inf")
+    best: list[Bbox] = []
+    least, place, apart = float("inf"), centre, False
     for far, side in itertools.product((9, 20, 34, 52, 75), _SIDES):
         middle = centre + np.array(side) * (far * unit + half)
         box = Bbox([middle - half, middle + half])
+        boxes = [box.padded(2 * unit)]
+        if far > 9:
+            boxes += [Bbox([at, at]).padded(1.5 * unit) for at in np.linspace(centre, middle, 12)[3:-1]]
         outside = 4 * half.prod() - _overlap(box, axes.bbox)
-        covered = sum(_overlap(box.padded(2 * unit), other) for other in taken) + 3 * outside + far
+        covered = sum(_overlap(one, other) for one in boxes for other in taken) + 3 * outside + far
         if covered < least:
-            best, least = box, covered
-    label.remove()
-    to_data, middle = axes.transData.inverted().transform, (best.min + best.max) / 2
-    beside = best.padded(16 * unit).contains(*centre)
-    line = None if beside else {"arrowstyle": "-", "color": LIGHT["muted"], "linewidth": 0.7, "shrinkB": 6}
-    label = axes.annotate(text, to_data(centre), to_data(middle), arrowprops=line, annotation_clip=False)
+            best, least, place, apart = boxes, covered, middle, far > 9
+    line = {"arrowstyle": "-", "color": LIGHT["muted"], "linewidth": 0.7, "shrinkB": 6} if apart else None
+    tip, at = axes.transData.inverted().transform([centre, place])
+    label = axes.annotate(text, tuple(tip), tuple(at), arrowprops=line, annotation_clip=False)
     label.set(ha="center", va="center", color=colour, linespacing=1.15, in_layout=False)
     return best
 

@@ -39,8 +39,8 @@ def cells(many: Sequence[Mapping[str, Any]]) -> tuple[list[Cell], list[list[Cell
         (f"{many[0]['split'].capitalize()} {words.metric_name(many[0]['metric'])}", level),
         ("Parameters", "layers x width" if any(r["layers"] for r in many) else ""),
         ("Size on disk", ""),
-        ("Latency, 1 row", "5 % to 95 %"),
-        ("Latency, 32 rows", "5 % to 95 %"),
+        ("Latency, 1 row", "5th to 95th percentile"),
+        ("Latency, 32 rows", "5th to 95th percentile"),
         ("Training", ""),
     ]
     body = [[(r["model"], ""), _score(r), *_sizes(r), *_times(r), (words.seconds(r["training_seconds"]), "")] for r in many]

@@ -88,11 +88,13 @@ def _place(name: str, task: Glue, folder: str | None) -> Path:
         raise DataError(f"task.data={name}: needs GLUE's files; name their folder with task.folder= or TUTELAGE_DATA")
     root = Path(given).expanduser()
     places = [root / task.folder, root / "glue" / task.folder, root / "nlu" / task.folder]
-    found = next((p for p in places if p.is_dir()), None)
+    found = next((p for p in places if os.path.isdir(p)), None)
     if found is None:
         which = "task.folder" if folder else "TUTELAGE_DATA"
         sought = f"{root}/{{, glue/, nlu/}}{task.folder}"
         raise DataError(f"task.data={name}: no folder {sought}; {which} must name the folder that holds {task.folder}")
+    if not os.access(found, os.R_OK | os.X_OK):
+        raise DataError(f"{found}: the folder cannot be read; check its permissions")
     return found
 
 

@@ -33,11 +33,11 @@ def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
     accuracy, f1 (of class 1), macro_f1, micro_f1 in [0, 1]; mcc, pearson, spearman in [-1, 1]; rmse in the unit of the
     labels. mcc and correlations are 0 where predictions or labels are all the same.
     """
+    if name in ("mcc", "pearson", "spearman") and (np.ptp(predicted) == 0 or np.ptp(gold) == 0):
+        return 0.0
     if name in ("pearson", "spearman"):
         from scipy import stats
 
-        if np.ptp(predicted) == 0 or np.ptp(gold) == 0:
-            return 0.0
         correlate = stats.pearsonr if name == "pearson" else stats.spearmanr
         return float(correlate(predicted.astype(np.float64), gold.astype(np.float64)).statistic)
     from sklearn import metrics
@@ -78,9 +78,7 @@ def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: floa
     }
 
 
-def paired_difference(
-    task: Task, a: np.ndarray, b: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
+def paired_difference(task: Task, a: np.ndarray, b: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
     """Primary metric of predictions `a` less that of `b`, with a percentile bootstrap that draws the same rows for both.
 
     The interval tells how sure the difference is for these two models and other rows, not for other training seeds.

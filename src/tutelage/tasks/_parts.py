@@ -91,15 +91,21 @@ def joined(parts: Sequence[Part]) -> Part:
 def cut(part: Part, shares: Mapping[str, float]) -> dict[str, Part]:
     """Cut parts off by the hash of each row's text; what is left is 'train'.
 
-    Rows of equal text (and pair) go to the same part, and a row's part does not depend on the other rows or their order.
-    A part is its share of all different texts in expectation, not exactly.
+    Rows of equal text (and pair) go to the same part, and a row's part does not depend on the other rows or their order;
+    only a part that would be empty takes the text that lies next to it. A part is its share of all different texts in
+    expectation, not exactly.
     """
-    place = part.keys() / 2.0**64
-    out, low = {}, 0.0
+    keys, high = part.keys(), 0.0
+    left = np.ones(len(part), dtype=bool)
+    out = {}
     for name, share in shares.items():
-        out[name] = part.take(np.flatnonzero((place >= low) & (place < low + share)))
-        low += share
-    return {"train": part.take(np.flatnonzero(place >= low)), **out}
+        high += share
+        mine = left & (keys / 2.0**64 < high)
+        if left.any() and not mine.any():
+            mine = keys == keys[left].min()
+        out[name] = part.take(np.flatnonzero(mine))
+        left &= ~mine
+    return {"train": part.take(np.flatnonzero(left)), **out}
 
 
 def leaks(parts: Mapping[str, Part]) -> list[str]:

