@@ -34,22 +34,8 @@ LEVERS: dict[str, bool] = {
     "cache": True,  # the teacher's logits are kept after the first epoch
     "fused": True,  # one pass over the parameters in an optimizer step
 }
-OURS_IMPORTS: tuple[str, ...] = ("transformers.models.bert.modeling_bert",)  # and the engine's modules
+OURS_IMPORTS: tuple[str, ...] = ("transformers.models.bert.modeling_bert", "ours")
 QUIET = 0.1  # cores: a measurement during which other processes kept more busy is left out of the comparison
-
-
-def ours(work: Any, epochs: int, settings: dict[str, bool]) -> list[Any]:
-    """STUB, to be wired to Tutelage's engine.
-
-    Takes a `rivals.Work` and `settings` with the keys of LEVERS, trains `epochs` epochs and returns one `rivals.Epoch`
-    each. `rivals.Meter(work)` fills them: `begin()` when all is ready (what comes before counts as start-up, so a
-    cache must not be filled by then), `mark("what was done")` after each epoch; its hooks sit on `work.teacher`,
-    `work.student` and every optimizer. Loss, clipping, rate and step are those at the top of rivals.py. An epoch is
-    `work.keep` batches of `work.batch` rows, picked by `rivals.representative(batches, work.lengths, work.keep,
-    (work.seed, epoch))` from the batches that the engine's own sampler draws from all of `work.rows`; append the
-    padded tokens an example over all those batches to `work.whole`.
-    """
-    raise NotImplementedError("ours is not wired to the engine yet")
 
 
 def levers() -> dict[str, dict[str, bool]]:
@@ -108,9 +94,10 @@ def child(order: dict[str, Any], out: Path) -> None:
     import rivals
 
     name = order["system"]
-    run, needed = rivals.RIVALS.get(name, (ours, OURS_IMPORTS))
+    run, needed = rivals.RIVALS.get(name, (None, OURS_IMPORTS))
     for module in needed:
         importlib.import_module(module)
+    run = run or sys.modules["ours"].ours
     imported = time.monotonic()
     torch.manual_seed(order["seed"])
     teacher, student, rows = {"named": named, "quickstart": quickstart}[order["workload"]](order["pool"], order["seed"])

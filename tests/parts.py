@@ -49,16 +49,16 @@ def write_reviews(path: Path, number: int = 160, seed: int = 0) -> Path:
     return path
 
 
-def recipe(teacher: Path, data: Path, **changes) -> dict:
+def recipe(model: Path, data: Path, **changes) -> dict:
     """A whole distillation of a second or two."""
     return {
         "name": "small",
         "task": {"kind": "classify", "data": str(data), "dev_share": 0.2, "test_share": 0.2},
-        "teacher": {"model": str(teacher), "train": {"epochs": 2, "learning_rate": 1e-3}},
+        "teacher": {"model": str(model), "train": {"epochs": 8, "learning_rate": 3e-3}},
         "student": {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 1}]},
         "method": {"kind": "kd"},
         "compare": ["finetune"],
-        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3},
+        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3},
         "threads": 1,
         "measure": False,
         **changes,

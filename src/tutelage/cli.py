@@ -66,7 +66,7 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 @main.command(epilog="Example: tutelage evaluate runs/my-run/student data=reviews.csv label=stars")
 @click.argument("student")
 @_OVERRIDES
-@click.option("--split", help="Which part of the data [test; all rows of a data file].")
+@click.option("--split", help="Which part of the data [test; a data file is taken whole].")
 @click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
 @_JSON
 def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None, as_json: bool) -> None:

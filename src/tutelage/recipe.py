@@ -126,7 +126,7 @@ class Signals:
 
     source: Literal["auto", "cached", "live"] = "auto"
     """auto caches on disk what fits the budget; live runs the teacher beside the student each time."""
-    budget_mb: Positive = 4096
+    budget_mb: Positive = 4096.0
     """Largest cache in MB that auto makes for one training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the teacher's forward pass; auto takes bfloat16 where the processor computes in it."""

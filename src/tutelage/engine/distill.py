@@ -169,8 +169,8 @@ class _Run:
             self.talk.say(note)
         trained: Trained | None = None
         if given.train:
-            trained = shop.train(f"{key} ({name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed)
-            self._say_reused(f"{key} ({name})", trained)
+            trained = shop.train(f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed)
+            self._say_reused(key, trained)
             if not trained.reused:
                 loaded.model.eval()
             else:
@@ -179,8 +179,8 @@ class _Run:
             refuse_new_head(name, loaded, self.data.labels)
         model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
-        self.models[key] = self._model(key, f"teacher ({name})", "teacher", loaded, trained, None)
-        return Member(name, lambda: model, self.models[key]["weights"], lambda: shop.encoded(loaded.tokenizer, "train"),
+        self.models[key] = self._model(key, f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
+        return Member(Path(name).name, lambda: model, self.models[key]["weights"], lambda: shop.encoded(loaded.tokenizer, "train"),
                       model.config.hidden_size, tokenizer_digest(loaded.tokenizer))  # fmt: skip
 
     # ---- students

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, 
 def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
     """Score a saved model on its own task, or on one that `key=value` settings of the task change.
 
-    Without `split`, the test part; all rows where `data` names a file. Raises ConfigError for a folder that names no task
+    Without `split`, the test part; a data file is taken whole. Raises ConfigError for a folder that names no task
     while `changes` name none, and for an unknown part; DataError for labels that the model does not know.
     """
     folder = Path(student)
@@ -73,23 +72,23 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
     name = tree.pop("kind", "classify")
-    if known.get("labels") and any(c.startswith(("data=", "test=")) for c in changes):
-        tree.setdefault("labels", None)
-        tree["labels"] = tree["labels"] or known["labels"]
+    own = tree.get("data") if any(c.startswith("data=") for c in changes) else None
+    if own and Path(own).expanduser().is_file():
+        tree = {k: v for k, v in tree.items() if k not in ("data", "dev_share", "test_share", "limit")} | dict.fromkeys(("train", "dev", "test"), own)
+    if known.get("labels") and (own or "test=" in " ".join(changes)):
+        tree["labels"] = tree.get("labels") or known["labels"]
     task = config.build(find("tasks", name), tree)
     data = task.load()
-    part = split or ("all" if any(c.startswith("data=") for c in changes) and task.data_is_file else "test")
+    part = split or "test"
     loaded = open_model(student, task.head(data), labels=data.labels)
     if loaded.new_head:
-        own = ", ".join(str(x) for x in open_config(student).id2label.values())
-        raise DataError(f"{student}: its labels ({own}) are not the data's ({', '.join(data.labels) or 'one value'}); name the data's in task order with labels=[...]")
-    if part != "all" and part not in data.splits:
-        raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join([*data.splits, 'all'])})")
-    parts = [s for k, s in data.splits.items() if k == part or (part == "all" and k in ("train", "dev", "test"))]
-    encoded = functools.reduce(lambda a, b: a.join(b), [task.encode(s, loaded.tokenizer) for s in parts])
+        named = ", ".join(str(x) for x in open_config(student).id2label.values())
+        raise DataError(f"{student}: its labels ({named}) are not the data's ({', '.join(data.labels) or 'one value'}); name the data's in task order with labels=[...]")
+    if part not in data.splits:
+        raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join(data.splits)})")
+    encoded = task.encode(data.splits[part], loaded.tokenizer)
     machine = Machine()
     judged = on(loaded.model.to(machine.device), encoded, task, machine, machine.precision("auto"))
     if examples:
-        ids = Split({}, judged.gold, [i for s in parts for i in s.ids])
-        records.write_rows(examples, judged.rows(ids, data.labels))
+        records.write_rows(examples, judged.rows(data.splits[part], data.labels))
     return {"name": task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}

@@ -107,6 +107,8 @@ def open_model(name: str, head: Mapping[str, Any], *, kind: str = "task", labels
     if order is not None and kind == "task" and not new:
         if order != list(range(len(order))):
             notes.append(f"{name}: its labels stand in another order and were matched by name")
+        if labels and all(re.fullmatch(r"label_\d+", str(x).lower()) for x in config.id2label.values()):
+            notes.append(f"{name}: its labels have no names; they are taken to stand in the order {', '.join(labels)} (task.labels sets another)")
         reorder(model, order, head)
     return Loaded(model, tokenizer, new, tuple(notes))
 

@@ -53,6 +53,40 @@ def show(many: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
     grid(*cells(many), file=file)
 
 
+def show_costs(sheets: Mapping[str, Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """Print the cost sheets of `tutelage cost`, one line a model."""
+    one = next(iter(sheets.values()))
+    heads: list[Cell] = [
+        ("Model", ""), ("Parameters", "of them embeddings"), (f"FLOPs, {one['tokens']} tokens", ""), ("Size on disk", ""),
+        ("Latency, 1 row", f"5 % to 95 %; {one['threads']} threads, {one['precision']}"), ("Latency, 32 rows", ""),
+    ]  # fmt: skip
+    body = []
+    for name, sheet in sheets.items():
+        times = [_time(sheet["latency"][batch]) for batch in ("1", "32")]
+        parameters = (words.count(sheet["parameters"]["total"]), words.count(sheet["parameters"]["embedding"]))
+        body.append([(name, ""), parameters, (words.count(sheet["flops"]), ""), (words.size(sheet["disk_bytes"]), ""), *times])
+    grid(heads, body, file=file)
+
+
+def show_export(facts: Mapping[str, Any], out: Any, file: TextIO | None = None) -> None:
+    """Print what `tutelage export` wrote, each file beside the model it came from."""
+    heads: list[Cell] = [
+        ("File", ""), ("Size", ""), ("Largest difference", "of logits on random rows"), ("Same predictions", ""),
+        ("Latency, 1 row", f"5 % to 95 %; {facts['threads']} threads"), ("Latency, 32 rows", ""),
+    ]  # fmt: skip
+    body = [[("the model itself", ""), *[(words.NONE, "")] * 3, *[_time(facts["latency"]["model"][b]) for b in ("1", "32")]]]
+    for name, found in facts["files"].items():
+        agreement = words.NONE if found["agreement"] is None else f"{found['agreement']:.1%}"
+        times = [_time(facts["latency"][name][b]) for b in ("1", "32")]
+        body.append([(f"{out}/{name}", ""), (words.size(found["bytes"]), ""), (f"{found['max_difference']:.1e}", ""), (agreement, ""), *times])
+    grid(heads, body, file=file)
+
+
+def _time(found: Mapping[str, Any]) -> Cell:
+    middle, low, high = (words.milliseconds(found[f"{k}_ms"]) for k in ("median", "low", "high"))
+    return middle, words.span(low, high).removesuffix(" ms")
+
+
 def grid(heads: Sequence[Cell], body: Sequence[Sequence[Cell]], file: TextIO | None = None) -> None:
     """Print a table of text, the first column to the left and figures to the right, each over its detail.
 
@@ -93,7 +127,6 @@ def _sizes(row: Mapping[str, Any]) -> list[Cell]:
 def _times(row: Mapping[str, Any]) -> list[Cell]:
     out = []
     for batch in (1, 32):
-        middle, low, high = (words.milliseconds(row[f"latency_{batch}_{k}_ms"]) for k in ("median", "low", "high"))
-        out.append((middle, words.span(low, high).removesuffix(" ms")))
+        out.append(_time({f"{k}_ms": row[f"latency_{batch}_{k}_ms"] for k in ("median", "low", "high")}))
     return out
 

@@ -86,11 +86,6 @@ class Classify(Task):
         return self.metrics[0]
 
     @property
-    def data_is_file(self) -> bool:
-        """Whether `data` is one file, whose parts are cut from it."""
-        return not self.train and os.path.isfile(Path(self.data).expanduser())
-
-    @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric reported; the first selects."""
         usual = self._glue.metrics if self._glue else _metrics.USUAL[self.kind]

@@ -1,0 +1,237 @@
+"""The main job on small real parts: folders, reuse, caches, record, student, other sources of signals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from parts import recipe, save_tiny, sentences, write_reviews
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tutelage import distill, records
+from tutelage.engine.talk import Talk
+from tutelage.errors import ConfigError, DataError, ModelError, RunError
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_teacher):
+    """One finished distillation, read by many tests."""
+    folder = tmp_path_factory.mktemp("done")
+    data = write_reviews(folder / "reviews.jsonl", 400)
+    return distill(recipe(tiny_teacher, data), out=folder / "run", store=folder / "store"), data, folder
+
+
+def weights(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).state_dict()
+
+
+def test_the_students_folder_loads_with_plain_transformers_and_without_tutelage(done):
+    result, _, _ = done
+    code = (
+        "import sys; sys.modules['tutelage'] = None\n"
+        "from transformers import AutoModelForSequenceClassification as M, AutoTokenizer as T\n"
+        f"m, t = M.from_pretrained({str(result.student)!r}), T.from_pretrained({str(result.student)!r})\n"
+        "print(m.config.id2label[int(m(**t('a good film', return_tensors='pt')).logits.argmax())], m.config.num_hidden_layers)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[0] in ("positive", "negative") and out[1] == "1"
+
+
+def test_the_record_holds_settings_hashes_and_results_that_the_examples_add_up_to(done):
+    result, _, _ = done
+    record = records.read_json(result.folder / "record.json")
+    assert list(record["models"]) == ["teacher", "finetune", "kd"]
+    assert record["surroundings"]["versions"]["torch"] == torch.__version__.split("+")[0] or record["surroundings"]["versions"]["torch"]
+    for key, model in record["models"].items():
+        rows = records.rows(result.folder / f"examples-{key}.jsonl")
+        right = np.mean([row["gold"] == row["predicted"] for row in rows])
+        assert model["test"]["primary"] == pytest.approx(right) and model["test"]["low"] <= right <= model["test"]["high"]
+        assert len(model["weights"]) == 64 and model["test"]["rows"] == len(rows) == record["data"]["rows"]["test"]
+    assert [c["b"] for c in record["comparisons"]] == ["teacher", "finetune"]
+    assert (result.folder / "report.html").read_text().startswith("<!")
+
+
+def test_the_models_learn(done):
+    result, _, _ = done
+    assert result.record["models"]["teacher"]["test"]["primary"] > 0.8
+
+
+def test_a_finished_run_is_not_run_again(done, tiny_teacher):
+    result, data, folder = done
+    talk = Talk()
+    again = distill(recipe(tiny_teacher, data), out=folder / "run", store=folder / "store", talk=talk)
+    assert again.record == result.record and "has run to its end" in talk.notes[0]
+
+
+def test_another_method_reuses_teacher_and_signals_and_trains_only_its_student(done, tiny_teacher):
+    _, data, folder = done
+    talk = Talk()
+    other = distill(recipe(tiny_teacher, data), ["method.temperature=5"], out=folder / "other", store=folder / "store", talk=talk)
+    assert sum("reused" in note for note in talk.notes) == 2
+    assert other.record["signals"]["reused"] and not other.record["models"]["kd"]["reused"]
+
+
+def test_cold_and_warm_caches_give_equal_weights(done, tiny_teacher, tmp_path):
+    result, data, folder = done
+    warm = distill(recipe(tiny_teacher, data, name="warm", compare=[]), out=tmp_path / "run", store=folder / "store")
+    assert warm.record["models"]["kd"]["weights"] == result.record["models"]["kd"]["weights"]
+    import shutil
+
+    shutil.copytree(folder / "store" / "signals", tmp_path / "store" / "signals")
+    again = distill(recipe(tiny_teacher, data), out=tmp_path / "again", store=tmp_path / "store")
+    assert again.record["signals"]["reused"]
+    assert again.record["models"]["kd"]["weights"] == result.record["models"]["kd"]["weights"]
+
+
+def test_a_folder_with_another_run_is_refused_with_the_difference(done, tiny_teacher):
+    _, data, folder = done
+    with pytest.raises(ConfigError, match=r"holds a run of other settings \(seed: 1 -> 2\)"):
+        distill(recipe(tiny_teacher, data), ["seed=2"], out=folder / "run", store=folder / "store")
+    with pytest.raises(ConfigError, match="is not empty and not a run's folder"):
+        distill(recipe(tiny_teacher, data), out=folder, store=folder / "store")
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tiny_teacher, reviews, tmp_path):
+    with records.locked(tmp_path / "run"), pytest.raises(RunError, match=r"in use by process \d+"):
+        distill(recipe(tiny_teacher, reviews), out=tmp_path / "run")
+
+
+def test_a_given_teacher_must_know_the_labels(reviews, tmp_path):
+    other = save_tiny(tmp_path / "other", labels={0: "cat", 1: "dog"})
+    tree = recipe(other, reviews, teacher={"model": str(other)})
+    with pytest.raises(ModelError, match=r"its head does not know the task's labels \(negative, positive\); fine-tune it first"):
+        distill(tree, out=tmp_path / "run")
+
+
+def test_labels_in_another_order_are_matched_by_name(done, tiny_teacher, tmp_path):
+    result, data, _ = done
+    trained = AutoModelForSequenceClassification.from_pretrained(result.student, dtype=torch.float32)
+    with torch.no_grad():
+        for part in (trained.classifier.weight, trained.classifier.bias):
+            part.copy_(part.flip(0).clone())
+    trained.config.id2label, trained.config.label2id = {0: "Positive", 1: "Negative"}, {"Positive": 0, "Negative": 1}
+    trained.save_pretrained(tmp_path / "swapped")
+    AutoTokenizer.from_pretrained(result.student).save_pretrained(tmp_path / "swapped")
+    talk = Talk()
+    tree = recipe(tmp_path / "swapped", data, teacher={"model": str(tmp_path / "swapped")}, compare=[], student={"surgery": [{"kind": "fresh", "hidden": 16}]})
+    swapped = distill(tree, out=tmp_path / "run", talk=talk)
+    assert any("matched by name" in note for note in talk.notes)
+    assert swapped.record["models"]["teacher"]["test"] == result.record["models"]["kd"]["test"]
+
+
+def test_a_student_of_its_own_architecture_with_its_own_tokenizer(tiny_teacher, reviews, tmp_path):
+    from tokenizers import Tokenizer, models
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification, PreTrainedTokenizerFast
+
+    letters = {c: i for i, c in enumerate(["[PAD]", "[UNK]", *"abcdefghijklmnopqrstuvwxyz "])}
+    from tokenizers.pre_tokenizers import Split
+
+    inner = Tokenizer(models.WordLevel(letters, unk_token="[UNK]"))
+    inner.pre_tokenizer = Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(tmp_path / "own")
+    shape = DistilBertConfig(vocab_size=len(letters), dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=128)
+    DistilBertForSequenceClassification(shape).save_pretrained(tmp_path / "own")
+    result = distill(recipe(tiny_teacher, reviews, compare=[]), [f"student={tmp_path / 'own'}"], out=tmp_path / "run")
+    assert weights(result.student)["distilbert.embeddings.word_embeddings.weight"].shape == (len(letters), 16)
+
+
+@pytest.mark.parametrize("form", ["csv", "npy"])
+def test_a_teacher_may_be_a_file_of_probabilities(form, tiny_teacher, reviews, tmp_path):
+    rows = [json.loads(line) for line in reviews.read_text().splitlines()]
+    yes = [0.9 if r["label"] == "positive" else 0.2 for r in rows]
+    file = tmp_path / f"teacher.{form}"
+    if form == "csv":
+        file.write_text("positive,negative\n" + "".join(f"{y},{1 - y}\n" for y in yes))
+    else:
+        np.save(file, np.stack([1 - np.array(yes), yes], 1))
+    result = distill(recipe(tiny_teacher, reviews, compare=[]), [f"teacher={file}", f"student={tiny_teacher}", "train.epochs=4"], out=tmp_path / "run")
+    assert result.record["signals"]["source"] == "file" and result.record["models"]["kd"]["test"]["primary"] > 0.7
+    (tmp_path / "bad.csv").write_text("positive,negative\n0.5,0.5\n")
+    with pytest.raises(DataError, match="holds 1 rows; the training data's source has 160"):
+        distill(recipe(tiny_teacher, reviews), [f"teacher={tmp_path / 'bad.csv'}", f"student={tiny_teacher}"], out=tmp_path / "bad")
+
+
+def test_several_teachers_are_averaged(done, tiny_teacher, tmp_path):
+    result, data, _ = done
+    second = save_tiny(tmp_path / "second", labels={0: "negative", 1: "positive"}, seed=4)
+    tree = recipe(tiny_teacher, data, teacher={"models": [str(result.student), str(second)]}, student={"model": str(tiny_teacher)}, compare=[])
+    got = distill(tree, out=tmp_path / "run")
+    assert [k for k in got.record["models"]] == ["teacher-1", "teacher-2", "kd"]
+
+
+def test_unlabelled_rows_are_learned_from_the_teacher_alone(tiny_teacher, reviews, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"text": r["text"]}) + "\n" for r in sentences(64, seed=9)))
+    result = distill(recipe(tiny_teacher, reviews, compare=[]), [f"task.unlabelled={more}"], out=tmp_path / "run")
+    assert result.record["data"]["rows"]["transfer"] == 64
+    assert result.record["models"]["kd"]["training"]["steps"] == 2 * -(-(result.record["data"]["rows"]["train"] + 64) // 16)
+
+
+def test_a_search_gives_every_method_the_same_budget_and_picks_on_dev(tiny_teacher, reviews, tmp_path):
+    tree = recipe(tiny_teacher, reviews, train={"epochs": 2, "batch_size": 16}, search={"learning_rates": [1e-5, 1e-3]})
+    result = distill(tree, out=tmp_path / "run")
+    for key in ("kd", "finetune"):
+        model = result.record["models"][key]
+        assert [t["learning_rate"] for t in model["search"]] == [1e-5, 1e-3]
+        assert model["training"]["learning_rate"] == max(model["search"], key=lambda t: t["score"])["learning_rate"]
+
+
+def test_over_long_texts_are_cut_counted_and_said(tiny_teacher, tmp_path):
+    rows = [*sentences(160), {"text": "good " * 50, "label": "positive"}]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    talk = Talk()
+    result = distill(recipe(tiny_teacher, tmp_path / "long.jsonl", compare=[]), ["task.max_length=16"], out=tmp_path / "run", talk=talk)
+    assert sum(result.record["data"]["truncated"].values()) == 1
+    assert any("are longer than 16 tokens and were cut" in note for note in talk.notes)
+
+
+def test_regression_runs_and_its_temperature_is_refused(tiny_teacher, tmp_path):
+    rows = [{"text": r["text"], "label": len(r["text"].split()) / 4} for r in sentences(160)]
+    (tmp_path / "value.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    tree = recipe(tiny_teacher, tmp_path / "value.jsonl", compare=[])
+    result = distill(tree, ["task.target=value"], out=tmp_path / "run")
+    assert result.record["data"]["primary"] == "pearson"
+    with pytest.raises(ConfigError, match=r"method\.temperature: has no effect on a task of values"):
+        distill(tree, ["task.target=value", "method.temperature=3"], out=tmp_path / "bad")
+
+
+def test_a_student_deeper_than_its_teacher_is_refused(tiny_teacher, reviews, tmp_path):
+    tree = recipe(tiny_teacher, reviews, student={"surgery": [{"kind": "keep_layers", "keep": "first", "count": 9}]})
+    with pytest.raises(ConfigError, match="9 layers asked for; the model has 3 layers"):
+        distill(tree, out=tmp_path / "run", store=tmp_path / "store")
+    tree = recipe(tiny_teacher, reviews, student={"surgery": [{"kind": "fresh", "layers": 30}]})
+    with pytest.raises(ConfigError, match="more parameters than what it was cut from"):
+        distill(tree, out=tmp_path / "run2", store=tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: (f / "config.json").unlink(), "is not a model folder, it has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-99]), "cut short or damaged"),
+        (lambda f: (f / "model.safetensors").unlink(), "cannot be read as a model"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_one_sentence(spoil, says, reviews, tmp_path):
+    folder = save_tiny(tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(ModelError, match=says):
+        distill(recipe(folder, reviews), out=tmp_path / "run")
+
+
+def test_a_name_that_the_hub_cannot_give_is_one_sentence(tiny_teacher, reviews, tmp_path):
+    with pytest.raises(ModelError, match="model 'no-such-org/no-such-model': no such folder here, and it could not be fetched"):
+        distill(recipe(tiny_teacher, reviews), ["teacher=no-such-org/no-such-model"], out=tmp_path / "run")
+    with pytest.raises(ModelError, match="did you mean 'minilm'"):
+        distill(recipe(tiny_teacher, reviews), ["teacher=minilmm"], out=tmp_path / "run2")
+
+
+def test_trackers_are_fed(tiny_teacher, reviews, tmp_path):
+    pytest.importorskip("tensorboard")
+    distill(recipe(tiny_teacher, reviews, compare=[], trackers=["tensorboard"]), out=tmp_path / "run")
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
