@@ -58,7 +58,16 @@ def ours(work: rivals.Work, epochs: int, settings: dict[str, bool]) -> list[riva
     cache = Cache(Path(work.folder) / "signals", machine, talk)
     member = Member("teacher", lambda: work.teacher, "random", lambda: data, 0, "same")
     teacher = Teacher([member], signals, task, cache, machine)
-    facts = Facts(steps=epochs * work.keep, steps_per_epoch=work.keep, depths={}, widths={}, heads={}, kept_layers=None, checkpoints=0, task_kind="choice")
+    facts = Facts(
+        steps=epochs * work.keep,
+        steps_per_epoch=work.keep,
+        depths={},
+        widths={},
+        heads={},
+        kept_layers=None,
+        checkpoints=0,
+        task_kind="choice",
+    )
     method, meter = Kd(temperature=rivals.TEMPERATURE, soft_weight=1.0, hard_weight=1.0), rivals.Meter(work)
     inner = course.order
 

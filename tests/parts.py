@@ -11,8 +11,27 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 WORDS = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "fine", "poor", "film", "the", "a", "plot", "cast", "is", "was", "very", "not", "and", "scene",
-]  # fmt: skip
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "good",
+    "bad",
+    "fine",
+    "poor",
+    "film",
+    "the",
+    "a",
+    "plot",
+    "cast",
+    "is",
+    "was",
+    "very",
+    "not",
+    "and",
+    "scene",
+]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -25,9 +44,14 @@ def save_tiny(folder: Path, *, depth: int = 3, width: int = 32, labels: dict[int
     torch.manual_seed(seed)
     named = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}} if labels else {}
     shape = BertConfig(
-        vocab_size=len(WORDS), hidden_size=width, num_hidden_layers=depth, num_attention_heads=2, intermediate_size=2 * width,
-        max_position_embeddings=64, **named,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=64,
+        **named,
+    )
     BertForSequenceClassification(shape).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder

@@ -7,7 +7,7 @@ import hashlib
 import math
 from typing import Any
 
-HOSTILE = "<script>alert(1)</script>\"><img src=x onerror=alert(2)> $x_1^{2 [red]{{ 7 * 7 }} | `a`"
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> $x_1^{2 [red]{{ 7 * 7 }} | `a`'
 
 
 def example(*drop: str) -> dict[str, Any]:

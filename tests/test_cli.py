@@ -67,7 +67,16 @@ def test_evaluate_takes_all_rows_of_a_users_file(run, tmp_path):
     folder, _ = run
     rows = [{"words": r["text"], "stars": r["label"]} for r in sentences(50, seed=77)]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    words = ["evaluate", folder / "run" / "student", f"data={tmp_path / 'own.jsonl'}", "text=words", "label=stars", "--json", "--examples", tmp_path / "out.jsonl"]
+    words = [
+        "evaluate",
+        folder / "run" / "student",
+        f"data={tmp_path / 'own.jsonl'}",
+        "text=words",
+        "label=stars",
+        "--json",
+        "--examples",
+        tmp_path / "out.jsonl",
+    ]
     assert json.loads(call(*words).stdout)["rows"] == 50
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 50
     (tmp_path / "own.jsonl").write_text('{"words": "good", "stars": "great"}\n' * 20 + '{"words": "bad", "stars": "negative"}\n' * 20)
@@ -125,7 +134,9 @@ def test_a_users_fault_is_one_sentence_and_exit_code_2(words, says):
 
 
 def test_the_whole_program_says_it_too():
-    done = subprocess.run([sys.executable, "-m", "tutelage", "distill", "quickstart", "train.epoch=1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tutelage", "distill", "quickstart", "train.epoch=1"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("quickstart.yaml: train.epoch: no such setting; did you mean 'epochs'?\n") and done.stderr.count("\n") == 1
 

@@ -12,7 +12,12 @@ from tutelage import config, find, recipe
 from tutelage.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-BASE = {"task": {"kind": "classify"}, "teacher": {"model": "minilm"}, "student": {"surgery": [{"kind": "keep_layers", "layers": [0]}]}, "method": {"kind": "kd"}}
+BASE = {
+    "task": {"kind": "classify"},
+    "teacher": {"model": "minilm"},
+    "student": {"surgery": [{"kind": "keep_layers", "layers": [0]}]},
+    "method": {"kind": "kd"},
+}
 
 
 def fault(tree=None, *changes) -> str:
@@ -22,7 +27,14 @@ def fault(tree=None, *changes) -> str:
 
 
 def test_numbers_in_exponent_form_are_numbers():
-    assert config.parse("a: 2e-5\nb: 1E3\nc: -1.5e+2\nd: 2.0e-5\ne: e5\nf: 12", "here") == {"a": 2e-5, "b": 1e3, "c": -150.0, "d": 2e-5, "e": "e5", "f": 12}
+    assert config.parse("a: 2e-5\nb: 1E3\nc: -1.5e+2\nd: 2.0e-5\ne: e5\nf: 12", "here") == {
+        "a": 2e-5,
+        "b": 1e3,
+        "c": -150.0,
+        "d": 2e-5,
+        "e": "e5",
+        "f": 12,
+    }
     assert yaml.safe_load("2e-5") == "2e-5", "the trap this loader is for"
 
 
@@ -79,7 +91,9 @@ def test_bare_values_stand_for_the_main_setting():
 
 
 def test_a_new_kind_drops_the_settings_of_the_old_one():
-    assert config.dump(recipe.load({**BASE, "method": {"kind": "kd", "temperature": 8}}, ["method=finetune"]).method) == {"kind": "finetune"}
+    assert config.dump(recipe.load({**BASE, "method": {"kind": "kd", "temperature": 8}}, ["method=finetune"]).method) == {
+        "kind": "finetune"
+    }
 
 
 def test_values_may_hold_an_equals_sign():
@@ -100,7 +114,9 @@ def test_yaml_faults_name_line_and_column(tmp_path):
 
 
 def test_settings_survive_dump_and_read():
-    made = recipe.load(BASE, ["train.learning_rate=2e-5", "compare=[finetune]", "search={learning_rates: [1e-5, 2e-5]}", "train.learning_rate=5e-5"])
+    made = recipe.load(
+        BASE, ["train.learning_rate=2e-5", "compare=[finetune]", "search={learning_rates: [1e-5, 2e-5]}", "train.learning_rate=5e-5"]
+    )
     again = recipe.load(config.parse(config.text(made), "text"))
     assert again == made and config.dump(again) == config.dump(made)
 

@@ -11,8 +11,8 @@ import functools
 import numpy as np
 import pytest
 import torch
-from toys import LABELS, Bench, Stop, ToyTask, bert, rows, stop_at
 from torch import nn
+from toys import LABELS, Bench, Stop, ToyTask, bert, rows, stop_at
 
 from tutelage import losses
 from tutelage.config import settings
@@ -37,7 +37,10 @@ class OnlineProKd(Method):
             Turn(lambda see: {"label": see.task.label_term(see("teacher"), see.batch)}, role="teacher", steps=facts.steps_per_epoch),
             Turn(lambda see: toward(see, "teacher"), steps=facts.steps_per_epoch),
         )
-        return [Stage("follow", turns, 2 * facts.steps), Stage("label", (Turn(Finetune().terms),), facts.steps_per_epoch, start_from="best")]
+        return [
+            Stage("follow", turns, 2 * facts.steps),
+            Stage("label", (Turn(Finetune().terms),), facts.steps_per_epoch, start_from="best"),
+        ]
 
 
 @settings
@@ -51,7 +54,9 @@ class Mate(Method):
         ids = see.batch.inputs["input_ids"]
         hidden = torch.rand(ids.shape) < 0.3
         with torch.set_grad_enabled(grad):
-            scores = see("generator", {"input_ids": ids.masked_fill(hidden, 0), "attention_mask": see.batch.inputs["attention_mask"]}).outputs["logits"]
+            scores = see(
+                "generator", {"input_ids": ids.masked_fill(hidden, 0), "attention_mask": see.batch.inputs["attention_mask"]}
+            ).outputs["logits"]
             chosen = nn.functional.gumbel_softmax(scores.float(), hard=True)
         out = {}
         for role in ("student", "teacher"):
@@ -62,14 +67,18 @@ class Mate(Method):
 
     def generator_terms(self, see):
         seen = self.mixed(see, True)
-        return {"gap": over_rows(lambda s, t, kind, allowed: losses.squared_distance(s, t), seen["student"], seen["teacher"], see, weight=-1.0)}
+        return {
+            "gap": over_rows(lambda s, t, kind, allowed: losses.squared_distance(s, t), seen["student"], seen["teacher"], see, weight=-1.0)
+        }
 
     def student_terms(self, see):
         seen = self.mixed(see, False)
         return {"soft": over_rows(losses.soft_targets, seen["student"], seen["teacher"], see), "clean": toward(see, "teacher")["soft"]}
 
     def stages(self, facts):
-        return [Stage("adversarial", (Turn(self.generator_terms, role="generator", steps=2), Turn(self.student_terms, steps=3)), facts.steps)]
+        return [
+            Stage("adversarial", (Turn(self.generator_terms, role="generator", steps=2), Turn(self.student_terms, steps=3)), facts.steps)
+        ]
 
 
 @settings
@@ -162,7 +171,9 @@ def masked_lm():
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(3)
-    small = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32)
+    small = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
+    )
     return BertForMaskedLM(small)
 
 
@@ -261,7 +272,9 @@ def test_span_positions_are_rows_of_two_kinds_that_count_half_each():
     see = type("See", (), {"task": SpanTask(), "batch": None})()
     seen = [type("Seen", (), {"outputs": {"logits": torch.randn(4, LABELS)}})() for _ in range(2)]
     term = over_rows(losses.soft_targets, *seen, see)
-    by_hand = sum(0.5 * losses.divergence(s * seen[0].outputs["logits"][:, :2], s * seen[1].outputs["logits"][:, :2]).sum() for s in (1, -1))
+    by_hand = sum(
+        0.5 * losses.divergence(s * seen[0].outputs["logits"][:, :2], s * seen[1].outputs["logits"][:, :2]).sum() for s in (1, -1)
+    )
     assert torch.allclose(term.sum, by_hand)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from parts import recipe, save_tiny, sentences, write_reviews
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -117,7 +119,13 @@ def test_labels_in_another_order_are_matched_by_name(done, tiny_teacher, tmp_pat
     trained.save_pretrained(tmp_path / "swapped")
     AutoTokenizer.from_pretrained(result.student).save_pretrained(tmp_path / "swapped")
     talk = Talk()
-    tree = recipe(tmp_path / "swapped", data, teacher={"model": str(tmp_path / "swapped")}, compare=[], student={"surgery": [{"kind": "fresh", "hidden": 16}]})
+    tree = recipe(
+        tmp_path / "swapped",
+        data,
+        teacher={"model": str(tmp_path / "swapped")},
+        compare=[],
+        student={"surgery": [{"kind": "fresh", "hidden": 16}]},
+    )
     swapped = distill(tree, out=tmp_path / "run", talk=talk)
     assert any("matched by name" in note for note in talk.notes)
     assert swapped.record["models"]["teacher"]["test"] == result.record["models"]["kd"]["test"]
@@ -148,7 +156,9 @@ def test_a_teacher_may_be_a_file_of_probabilities(form, tiny_teacher, reviews, t
         file.write_text("positive,negative\n" + "".join(f"{y},{1 - y}\n" for y in yes))
     else:
         np.save(file, np.stack([1 - np.array(yes), yes], 1))
-    result = distill(recipe(tiny_teacher, reviews, compare=[]), [f"teacher={file}", f"student={tiny_teacher}", "train.epochs=4"], out=tmp_path / "run")
+    result = distill(
+        recipe(tiny_teacher, reviews, compare=[]), [f"teacher={file}", f"student={tiny_teacher}", "train.epochs=4"], out=tmp_path / "run"
+    )
     assert result.record["signals"]["source"] == "file" and result.record["models"]["kd"]["test"]["primary"] > 0.7
     (tmp_path / "bad.csv").write_text("positive,negative\n0.5,0.5\n")
     with pytest.raises(DataError, match="holds 1 rows; the training data's source has 160"):
@@ -158,7 +168,9 @@ def test_a_teacher_may_be_a_file_of_probabilities(form, tiny_teacher, reviews, t
 def test_several_teachers_are_averaged(done, tiny_teacher, tmp_path):
     result, data, _ = done
     second = save_tiny(tmp_path / "second", labels={0: "negative", 1: "positive"}, seed=4)
-    tree = recipe(tiny_teacher, data, teacher={"models": [str(result.student), str(second)]}, student={"model": str(tiny_teacher)}, compare=[])
+    tree = recipe(
+        tiny_teacher, data, teacher={"models": [str(result.student), str(second)]}, student={"model": str(tiny_teacher)}, compare=[]
+    )
     got = distill(tree, out=tmp_path / "run")
     assert [k for k in got.record["models"]] == ["teacher-1", "teacher-2", "kd"]
 
@@ -235,3 +247,30 @@ def test_trackers_are_fed(tiny_teacher, reviews, tmp_path):
     pytest.importorskip("tensorboard")
     distill(recipe(tiny_teacher, reviews, compare=[], trackers=["tensorboard"]), out=tmp_path / "run")
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+def test_two_processes_carry_out_one_run_together(tiny_teacher, reviews, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(tiny_teacher, reviews, measure=True)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tutelage", "distill"]
+    command += [str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"ACCELERATE_USE_CPU": "true"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = records.read_json(tmp_path / "run" / "record.json")
+    assert record["surroundings"]["processes"] == 2 and record["models"]["kd"]["latency"]
+    assert done.stderr.count("train 1") <= 1, "only one process speaks"
+
+
+def test_settings_that_decide_nothing_may_change_when_a_run_is_taken_up_again(tiny_teacher, reviews, tmp_path):
+    from toys import Stop, stop_at
+
+    with pytest.raises(Stop):
+        distill(recipe(tiny_teacher, reviews), out=tmp_path / "run", on_step=stop_at(3))
+    distill(recipe(tiny_teacher, reviews, autosave=5), out=tmp_path / "run")
+
+
+def test_unlabelled_rows_stay_out_of_methods_without_a_teacher(tiny_teacher, reviews, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"text": r["text"]}) + "\n" for r in sentences(64, seed=9)))
+    result = distill(recipe(tiny_teacher, reviews), [f"task.unlabelled={more}"], out=tmp_path / "run")
+    steps = {k: m["training"]["steps"] for k, m in result.record["models"].items()}
+    assert steps["finetune"] == 2 * -(-result.record["data"]["rows"]["train"] // 16) < steps["kd"]

@@ -32,7 +32,18 @@ def setting(tmp_path_factory):
 
 
 def start(folder: Path, name: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", CODE, "distill", str(folder / "recipe.yaml"), "--quiet", "--out", str(folder / name / "run"), "--store", str(folder / name / "store")]
+    command = [
+        sys.executable,
+        "-c",
+        CODE,
+        "distill",
+        str(folder / "recipe.yaml"),
+        "--quiet",
+        "--out",
+        str(folder / name / "run"),
+        "--store",
+        str(folder / name / "store"),
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
@@ -93,12 +104,28 @@ def test_a_killed_run_ends_in_the_weights_of_an_undisturbed_one(setting, point):
 @pytest.mark.kill
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_saved(setting, tmp_path):
     folder, whole = setting
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "none", str(tmp_path)], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "none", str(tmp_path)], capture_output=True, check=False).returncode
+    ):
         pytest.skip("mounting a small file system needs root")
     try:
-        command = [sys.executable, "-c", CODE, "distill", str(folder / "recipe.yaml"), "--quiet", "--out", str(tmp_path / "run"), "--store", str(tmp_path / "store")]
+        command = [
+            sys.executable,
+            "-c",
+            CODE,
+            "distill",
+            str(folder / "recipe.yaml"),
+            "--quiet",
+            "--out",
+            str(tmp_path / "run"),
+            "--store",
+            str(tmp_path / "store"),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and "no space left on device; free some space and start the same command again" in done.stderr, done.stderr
+        assert done.returncode == 2 and "no space left on device; free some space and start the same command again" in done.stderr, (
+            done.stderr
+        )
         assert "Traceback" not in done.stderr
         subprocess.run(["mount", "-o", "remount,size=400m", str(tmp_path)], check=True)
         assert subprocess.run(command, check=False).returncode == 0

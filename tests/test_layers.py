@@ -62,7 +62,10 @@ def test_imports_point_down(path):
     ids=" ".join,
 )
 def test_light_verbs_load_no_torch(words):
-    code = f"import sys\nfrom tutelage.cli import main\ntry:\n    main({words!r})\nexcept SystemExit as end:\n    assert not end.code\nassert not {{'torch', 'transformers', 'pandas', 'sklearn', 'rich'}} & set(sys.modules), 'heavy'"
+    code = (
+        f"import sys\nfrom tutelage.cli import main\ntry:\n    main({words!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'transformers', 'pandas', 'sklearn', 'rich'} & set(sys.modules), 'heavy'"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout or words[-1] != "--help" or len(words) == 1

@@ -85,7 +85,9 @@ def test_the_best_on_dev_is_kept_or_the_last_where_asked(tmp_path):
         training = Training(epochs=4, batch_size=8, learning_rate=1e-2, precision="float32", select=select)
         bench = Bench(tmp_path / select, Finetune(), training, task=Scripted())
         loop = bench.loop()
-        loop.job.on_step = lambda state, loop=loop, weights=weights: weights.update({state.total: loop.models["student"].classifier.weight.clone()})
+        loop.job.on_step = lambda state, loop=loop, weights=weights: weights.update(
+            {state.total: loop.models["student"].classifier.weight.clone()}
+        )
         state = loop.run()
         kept[select] = (loop.models["student"].classifier.weight, weights)
         assert state.best[""]["score"] == 0.9 and state.best[""]["step"] == 10
@@ -119,7 +121,9 @@ def test_a_loss_that_is_not_a_number_is_one_sentence_and_keeps_the_last_good_che
             return out
 
     bench = Bench(tmp_path, Breaking(), autosave=0.0)
-    with pytest.raises(RunError, match=r"toy: the loss or its gradient is not a finite number by stage 'train', step .*; lower train.learning_rate"):
+    with pytest.raises(
+        RunError, match=r"toy: the loss or its gradient is not a finite number by stage 'train', step .*; lower train.learning_rate"
+    ):
         bench.run()
     state, tensors = bench.loop().checkpoints.load()
     assert state.total == 7 and all(torch.isfinite(t).all() for t in tensors.values())
@@ -169,7 +173,9 @@ def test_two_processes_give_the_weights_of_one(method, tmp_path):
         out = tmp_path / f"{processes}.pt"
         program = tmp_path / f"{processes}.py"
         program.write_text(PROGRAM.format(tests=str(TESTS), folder=str(tmp_path / f"run{processes}"), method=method, out=str(out)))
-        launch = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        launch = (
+            [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        )
         env = os.environ | {"ACCELERATE_USE_CPU": "true"}
         done = subprocess.run([*launch, str(program)], capture_output=True, text=True, timeout=200, check=False, env=env)
         assert done.returncode == 0, done.stderr[-3000:]

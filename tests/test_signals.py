@@ -91,7 +91,9 @@ def test_a_fill_that_was_interrupted_goes_on_and_ends_in_equal_values(made, tmp_
     cache, model, data = made
     whole = {k: v.copy() for k, v in fetch(cache, model, data).arrays.items()}
     monkeypatch.setattr(module, "SYNC_SECONDS", 0.0)
-    monkeypatch.setattr(module.batches, "canonical", lambda lengths: [np.arange(i, min(i + 4, len(lengths))) for i in range(0, len(lengths), 4)])
+    monkeypatch.setattr(
+        module.batches, "canonical", lambda lengths: [np.arange(i, min(i + 4, len(lengths))) for i in range(0, len(lengths), 4)]
+    )
     broken = Cache(tmp_path / "b", cache.machine, Talk())
     inner, calls = module._put, []
 

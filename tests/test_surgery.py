@@ -12,7 +12,15 @@ from tutelage.models import anatomy
 from tutelage.surgery.fresh import Fresh
 from tutelage.surgery.keep_layers import KeepLayers
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 60, "num_labels": 3, "pad_token_id": 1}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": 60,
+    "num_labels": 3,
+    "pad_token_id": 1,
+}
 DISTIL = {"dim": 32, "n_layers": 4, "n_heads": 4, "hidden_dim": 48, "vocab_size": 60, "num_labels": 3, "pad_token_id": 1}
 GROUPED = SMALL | {"num_key_value_heads": 2, "head_dim": 8}
 FAMILIES = {
@@ -93,6 +101,8 @@ def test_more_layers_than_there_are_is_refused():
 
 
 def test_an_unknown_family_is_refused_by_name():
-    model = AutoModelForSequenceClassification.from_config(transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=60, pad_token_id=1))
+    model = AutoModelForSequenceClassification.from_config(
+        transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=60, pad_token_id=1)
+    )
     with pytest.raises(ModelError, match="models of type 'gpt2' are not known to surgeries; known: bert"):
         KeepLayers(layers=(0,))(model)

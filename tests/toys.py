@@ -65,10 +65,17 @@ def bert(depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, l
     torch.manual_seed(seed)
     return BertForSequenceClassification(
         BertConfig(
-            vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=depth, num_attention_heads=2, intermediate_size=2 * width,
-            max_position_embeddings=32, num_labels=labels, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+            vocab_size=VOCABULARY,
+            hidden_size=width,
+            num_hidden_layers=depth,
+            num_attention_heads=2,
+            intermediate_size=2 * width,
+            max_position_embeddings=32,
+            num_labels=labels,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
         )
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass
@@ -94,22 +101,44 @@ class Bench:
         roles = {"student": student, "teacher": teacher, **{k: f() for k, f in self.roles.items()}}
         per_epoch = -(-len(self.data) // self.training.batch_size)
         facts = Facts(
-            steps=self.training.steps or (self.training.epochs or 3) * per_epoch, steps_per_epoch=per_epoch,
-            depths={"student": 1, "teacher": 2}, widths={"student": 16, "teacher": 16}, heads={"student": 2, "teacher": 2},
-            kept_layers=None, checkpoints=0, task_kind="choice",
-        )  # fmt: skip
+            steps=self.training.steps or (self.training.epochs or 3) * per_epoch,
+            steps_per_epoch=per_epoch,
+            depths={"student": 1, "teacher": 2},
+            widths={"student": 16, "teacher": 16},
+            heads={"student": 2, "teacher": 2},
+            kept_layers=None,
+            checkpoints=0,
+            task_kind="choice",
+        )
         cache = Cache(self.folder / "signals", machine, talk)
 
         def signals(role, stage):
             from tutelage.models.load import weights_digest
 
             member = Member(role, lambda: roles[role], weights_digest(roles[role]), lambda: self.data, 16, "same")
-            return Teacher([member], Signals(source=self.source), self.task, cache, machine).source(self.method.needs(facts, stage.name), LABELS, "same")
+            return Teacher([member], Signals(source=self.source), self.task, cache, machine).source(
+                self.method.needs(facts, stage.name), LABELS, "same"
+            )
 
         return Loop(
-            Job("toy", self.method, self.task, self.training, 5, facts, roles, signals, self.data, rows(20, seed=9), self.folder, machine, talk,
-                self.autosave, on_step)
-        )  # fmt: skip
+            Job(
+                "toy",
+                self.method,
+                self.task,
+                self.training,
+                5,
+                facts,
+                roles,
+                signals,
+                self.data,
+                rows(20, seed=9),
+                self.folder,
+                machine,
+                talk,
+                self.autosave,
+                on_step,
+            )
+        )
 
     def run(self, on_step=lambda state: None) -> dict[str, torch.Tensor]:
         loop = self.loop(on_step)

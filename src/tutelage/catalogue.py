@@ -25,7 +25,9 @@ def recipe_file(name: str) -> str:
             return str(known[Path(name).stem])
         return name
     if name not in known:
-        raise ConfigError(f"no recipe '{name}', neither a file nor one that comes along{find.near(name, known)} ({', '.join(sorted(known))})")
+        raise ConfigError(
+            f"no recipe '{name}', neither a file nor one that comes along{find.near(name, known)} ({', '.join(sorted(known))})"
+        )
     return str(known[name])
 
 
@@ -53,9 +55,13 @@ def settings_of(name: str) -> dict[str, Any] | None:
             help_texts = config.field_help(cls)
             rows = []
             for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-                required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-                default = None if required else config.dump(field.default if field.default is not dataclasses.MISSING else field.default_factory())  # type: ignore[misc]
-                rows.append({"name": field.name, "default": default, "required": required, "help": help_texts.get(field.name, "")})
+                default, make = field.default, field.default_factory
+                required = default is dataclasses.MISSING and make is dataclasses.MISSING
+                if default is dataclasses.MISSING:
+                    default = None if make is dataclasses.MISSING else make()
+                rows.append(
+                    {"name": field.name, "default": config.dump(default), "required": required, "help": help_texts.get(field.name, "")}
+                )
             return {"part": name, "of": kind, "line": find.summary(kind, name), "settings": rows}
     return None
 

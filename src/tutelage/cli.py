@@ -51,13 +51,20 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 
     Interrupted, the same command goes on where it stopped.
     """
+    from . import recipe as recipes
+
+    made = recipes.load(_recipe(recipe), changes)
     from .engine.distill import distill as carry_out
     from .engine.talk import Console, Talk
     from .report import table
 
-    result = carry_out(_recipe(recipe), changes, out=out, store=store, talk=Talk() if quiet else Console())
+    result = carry_out(made, out=out, store=store, talk=Talk() if quiet else Console())
     if as_json:
-        click.echo(json.dumps({"folder": str(result.folder), "student": str(result.student), "report": str(result.report), "record": result.record}))
+        click.echo(
+            json.dumps(
+                {"folder": str(result.folder), "student": str(result.student), "report": str(result.report), "record": result.record}
+            )
+        )
         return
     table.show(table.rows(result.record))
     click.echo(f"student  {result.student}\nreport   {result.report}")
@@ -79,7 +86,8 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         return
     for name, value in facts["metrics"].items():
         click.echo(f"{name:<16}{value:.4f}")
-    click.echo(f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f} ({facts['method']}, {facts['rows']} rows of {facts['split']})")
+    span = f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f}"
+    click.echo(f"{span} ({facts['method']}, {facts['rows']} rows of {facts['split']})")
 
 
 @main.command(epilog="Example: tutelage export runs/my-run/student student-onnx --int8")
@@ -123,7 +131,8 @@ def list_parts(kind: str | None, as_json: bool) -> None:
 @_JSON
 def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
     """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name. Runs nothing."""
-    from . import catalogue, config, recipe as recipes
+    from . import catalogue, config
+    from . import recipe as recipes
 
     if not changes and (part := catalogue.settings_of(recipe)) and not Path(recipe).exists():
         click.echo(json.dumps(part) if as_json else catalogue.settings_text(part))

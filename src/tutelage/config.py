@@ -21,7 +21,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from .errors import ConfigError
-from .find import find, near
+from .find import KINDS, find, near
 
 T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -177,10 +177,18 @@ def _part(kind: str, tree: Any, path: tuple, faults: list[tuple[str, str]]) -> A
     return made
 
 
+def kind_of(made: Any) -> str | None:
+    """What a part is called in a recipe: its file's name, or its module's dotted path; None for what is no part."""
+    if own := getattr(made, "_kind", None):
+        return own
+    where = type(made).__module__.split(".")
+    return where[2] if len(where) == 3 and where[0] == "tutelage" and where[1] in KINDS else None
+
+
 def dump(made: Any) -> Any:
     """The settings in full as plain values, `kind` first; `build` reads them back to an equal object."""
     if dataclasses.is_dataclass(made) and not isinstance(made, type):
-        kind = getattr(made, "_kind", None)
+        kind = kind_of(made)
         own = {f.name: dump(getattr(made, f.name)) for f in dataclasses.fields(made)}
         return ({"kind": kind} if kind else {}) | own
     if isinstance(made, Mapping):
@@ -269,4 +277,3 @@ def _sentence(error: Any) -> str:
         words = str(error["msg"])[:1].lower() + str(error["msg"])[1:]
     hint = near(str(got), re.findall(r"'([^']+)'", limit.get("expected", ""))) if kind == "literal_error" else ""
     return f"{words}; got {got!r}{hint}"
-

@@ -192,10 +192,9 @@ def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = 
 
     Raises ConfigError with every fault at once.
     """
-    if isinstance(recipe, Recipe):
-        recipe = config.dump(recipe)
+    recipe = config.dump(recipe) if isinstance(recipe, Recipe) else recipe
     source = str(recipe) if isinstance(recipe, str | Path) else ""
-    tree = config.read(recipe) if isinstance(recipe, str | Path) else recipe
+    tree: dict[str, Any] = config.read(recipe) if isinstance(recipe, str | Path) else dict(recipe)
     if source and "name" not in tree:
         tree = {"name": Path(source).stem, **tree}
     tree = config.override(tree, changes, SHORTHAND)

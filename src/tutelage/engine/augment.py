@@ -21,7 +21,9 @@ def own(inputs: Mapping[str, torch.Tensor], role: str) -> dict[str, torch.Tensor
     return {k: v for k, v in inputs.items() if ":" not in k} | mine
 
 
-def make(refresh: Callable[[See], dict[str, torch.Tensor]], look: Callable[[Batch], See], rows: Encoded, machine: Machine, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def make(
+    refresh: Callable[[See], dict[str, torch.Tensor]], look: Callable[[Batch], See], rows: Encoded, machine: Machine, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
     """New inputs of all rows as flat tensors in row order; `look` wraps a batch for the method."""
     parts: dict[str, list[torch.Tensor]] = {}
     place: list[int] = []

@@ -89,7 +89,7 @@ class Checkpoints:
         old, live = self._all()[:-2], self._all()[-2:]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
-        needed = {"init.safetensors"}
+        needed: set[str | None] = {"init.safetensors"}
         for folder in live:
             state = records.read_json(folder / "state.json")["state"]
             needed |= {b["file"] for b in state["best"].values()}

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import datetime
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from .. import config, records
 from .. import recipe as recipes
 from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Method
-from ..models.load import Loaded, weights_digest
+from ..models.load import Loaded
 from ..recipe import Recipe
-from . import judge
+from . import account, judge
 from .machine import Machine
 from .talk import Talk
 from .teacher import Member, Teacher, read_probabilities
@@ -42,7 +40,12 @@ class Result:
 
 def folder_of(recipe: Recipe, runs: str | Path) -> Path:
     """Where a recipe's run lives unless told otherwise: its name, method and seed, and a digest of all settings."""
-    return Path(runs) / f"{recipe.name}-{recipe.method._kind}-{recipe.seed}-{records.digest(config.dump(recipe))[:8]}"
+    return Path(runs) / f"{recipe.name}-{config.kind_of(recipe.method)}-{recipe.seed}-{records.digest(_deciding(config.dump(recipe)))[:8]}"
+
+
+def _deciding(tree: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide what comes out; the others may change when a run is taken up again."""
+    return {k: v for k, v in tree.items() if k not in ("autosave", "trackers", "measure")}
 
 
 def distill(
@@ -60,13 +63,14 @@ def distill(
     (default `runs/NAME-METHOD-SEED-DIGEST`), `store` keeps what runs share, teachers, students and signals (default
     `store` beside the run, or TUTELAGE_STORE). Raises a TutelageError for every fault a user can mend.
     """
-    made, talk = recipes.load(recipe, changes), talk or Talk()
+    made = recipes.load(recipe, changes)
     folder = Path(out) if out else folder_of(made, DEFAULT_RUNS)
     place = Path(store or os.environ.get("TUTELAGE_STORE") or folder.parent / "store")
     trackers = made.trackers
     machine = Machine(made.threads, trackers, folder)
+    talk = talk if talk and machine.main else Talk()
     with records.locked(folder) if machine.main else contextlib.nullcontext():
-        if (finished := _finished(folder, made)) is not None:
+        if (finished := machine.broadcast(_finished(folder, made) if machine.main else None)) is not None:
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished
         if machine.main:
@@ -84,9 +88,11 @@ def _finished(folder: Path, recipe: Recipe) -> Result | None:
     """The run's result if it is there; ConfigError if the folder holds a run of other settings."""
     if (folder / "recipe.yaml").exists():
         before = config.read(folder / "recipe.yaml")
-        if changed := config.difference(before, config.dump(recipe)):
-            raise ConfigError(f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it")
-    elif folder.exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        if changed := config.difference(_deciding(before), _deciding(config.dump(recipe))):
+            raise ConfigError(
+                f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it"
+            )
+    elif folder.exists() and any(p.name[0] != "." for p in folder.iterdir()):
         raise ConfigError(f"{folder}: is not empty and not a run's folder; name another one with --out")
     if not (folder / "record.json").exists():
         return None
@@ -120,11 +126,12 @@ class _Run:
         for method in (*recipe.compare, recipe.method):
             self._student(method, teacher)
         examples = self._test()
-        if recipe.measure:
+        if recipe.measure and self.machine.main:
             self._measure()
-        record = self._record(examples, teacher)
+        seconds = {**self.seconds, "signals": self.shop.cache.seconds, "total": time.monotonic() - self.started}
+        record = account.record(self.shop, self.models, examples, teacher, self.began, seconds)
         if self.machine.main:
-            self._write(record, examples)
+            account.write(self.folder, record, examples, self.data, self.loaded[list(self.models)[-1]])
         return record
 
     @contextlib.contextmanager
@@ -135,10 +142,22 @@ class _Run:
 
     def _kinds(self) -> None:
         """Settings that have no effect for this kind of labels."""
+        given = self.recipe.teacher
+        if given and given.average == "probabilities":
+            if self.recipe.task.kind == "value":
+                raise ConfigError(
+                    "teacher.average: has no effect on a task of values, whose outputs are averaged as they are; leave it out"
+                )
+            if any(getattr(m, "form", "") == "mse" for m in (self.recipe.method, *self.recipe.compare)):
+                raise ConfigError(
+                    "teacher.average: an average of probabilities has no raw logits, which method form mse matches; use logits or form kl"
+                )
         for i, method in enumerate((self.recipe.method, *self.recipe.compare)):
             where = f"compare[{i - 1}]" if i else "method"
             if self.recipe.task.kind == "value" and getattr(method, "temperature", None) not in (None, type(method)().temperature):
-                raise ConfigError(f"{where}.temperature: has no effect on a task of values, whose distance is the squared error; leave it out")
+                raise ConfigError(
+                    f"{where}.temperature: has no effect on a task of values, whose distance is the squared error; leave it out"
+                )
 
     # ---- teacher
 
@@ -169,7 +188,9 @@ class _Run:
             self.talk.say(note)
         trained: Trained | None = None
         if given.train:
-            trained = shop.train(f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed)
+            trained = shop.train(
+                f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed
+            )
             self._say_reused(key, trained)
             if not trained.reused:
                 loaded.model.eval()
@@ -179,9 +200,15 @@ class _Run:
             refuse_new_head(name, loaded, self.data.labels)
         model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
-        self.models[key] = self._model(key, f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
-        return Member(Path(name).name, lambda: model, self.models[key]["weights"], lambda: shop.encoded(loaded.tokenizer, "train"),
-                      model.config.hidden_size, tokenizer_digest(loaded.tokenizer))  # fmt: skip
+        self.models[key] = account.model(f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
+        return Member(
+            Path(name).name,
+            lambda: model,
+            self.models[key]["weights"],
+            lambda: shop.encoded(loaded.tokenizer, shop.taught),
+            model.config.hidden_size,
+            tokenizer_digest(loaded.tokenizer),
+        )
 
     # ---- students
 
@@ -190,8 +217,6 @@ class _Run:
         recipe, shop = self.recipe, self.shop
         if recipe.student.start == "teacher":
             if recipe.teacher and recipe.teacher.train:
-                import copy
-
                 loaded = self.loaded["teacher"]
                 loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
             else:
@@ -202,8 +227,9 @@ class _Run:
 
     def _student(self, method: Method, teacher: Teacher | None) -> None:
         """Search the rate where asked, then train one student by one method."""
-        recipe, name = self.recipe, method._kind
-        key = name if name not in self.models else f"{name}-{sum(k.split('-')[0] == name for k in self.models) + 1}"
+        recipe, name = self.recipe, config.kind_of(method) or ""
+        main, count = method is recipe.method, 1 + sum(k.rsplit("-", 1)[0] == name for k in self.models)
+        key = name if main or (name != config.kind_of(recipe.method) and name not in self.models) else f"{name}-{count + 1}"
         with self._timed("students"):
             training = recipe.train
             tried: list[dict[str, Any]] = []
@@ -214,37 +240,24 @@ class _Run:
                     tried.append({"learning_rate": rate, "score": found.facts["score"]})
                 best = max(tried, key=lambda t: t["score"])
                 training = dataclasses.replace(training, learning_rate=best["learning_rate"])
-                self.talk.say(f"{key}: learning rate {best['learning_rate']:g} is best on dev of " + ", ".join(f"{t['learning_rate']:g} ({t['score']:.4f})" for t in tried))
+                self.talk.say(
+                    f"{key}: learning rate {best['learning_rate']:g} is best on dev of "
+                    + ", ".join(f"{t['learning_rate']:g} ({t['score']:.4f})" for t in tried)
+                )
             start = self._start()
             trained = self.shop.train(key, method, start, training, recipe.seed, teacher if method.uses_teacher else None)
             self._say_reused(key, trained)
             loaded = trained.load(self.shop.head, self.data.labels) if trained.reused else Loaded(start.model, start.tokenizer, False)
             loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
-        last = method is recipe.method
-        title = f"student ({key})" if last else f"student without a teacher ({key})" if not method.uses_teacher else f"student ({key})"
-        self.models[key] = self._model(key, title, "student" if last else "baseline", loaded, trained, method)
+        title = f"student ({key})" if main else f"student without a teacher ({key})" if not method.uses_teacher else f"student ({key})"
+        self.models[key] = account.model(title, "student" if main else "baseline", loaded, trained, method)
         if tried:
             self.models[key]["search"] = tried
 
     def _say_reused(self, title: str, trained: Trained) -> None:
         if trained.reused:
             self.talk.say(f"{title}: trained before with the same settings, data and start; reused")
-
-    def _model(self, key: str, title: str, role: str, loaded: Loaded, trained: Trained | None, method: Method | None) -> dict[str, Any]:
-        from ..models import cost
-
-        parameters = cost.parameters(loaded.model)["total"]
-        facts = {k: v for k, v in trained.facts.items() if k not in ("weights", "score")} if trained else None
-        history = trained.facts["history"] if trained else []
-        best = next((h for h in history if h["step"] == trained.facts["best_step"]), None) if trained else None
-        return {
-            "title": title, "role": role, "method": config.dump(method) if method else None,
-            "weights": trained.weights if trained else weights_digest(loaded.model),
-            "parameters": parameters, "layers": loaded.model.config.num_hidden_layers, "width": loaded.model.config.hidden_size,
-            "bytes": cost.size_on_disk(trained.folder / "model") if trained else 4 * parameters,
-            "latency": None, "dev": best["dev"] if best else None, "test": None, "training": facts, "reused": bool(trained and trained.reused),
-        }  # fmt: skip
 
     # ---- proof
 
@@ -267,49 +280,11 @@ class _Run:
 
         with self._timed("measuring"):
             dtype = self.machine.precision(self.recipe.train.precision)
-            timed = cost.latency({k: v.model for k, v in self.loaded.items()}, rows=(1, 32), autocast=lambda: self.machine.autocast(dtype))
+            timed = cost.latency(
+                {k: v.model for k, v in self.loaded.items()}, rows=(1, 32), seconds=1.5, autocast=lambda: self.machine.autocast(dtype)
+            )
             for key, latency in timed.items():
                 self.models[key]["latency"] = latency
-
-    def _record(self, examples: dict[str, judge.Judged], teacher: Teacher | None) -> dict[str, Any]:
-        recipe, data, cache = self.recipe, self.data, self.shop.cache
-        main = list(self.models)[-1]
-        pairs = [(main, k) for k in self.models if k != main and k in examples] if main in examples else []
-        compared = [judge.compare(recipe.task, a, b, examples) for a, b in pairs]
-        live = recipe.signals.source == "live" or (teacher is not None and not cache.bytes and teacher.given is None)
-        signals = {
-            "source": "file" if teacher and teacher.given is not None else "live" if live else "cached",
-            "bytes": cache.bytes, "filled_seconds": round(cache.seconds, 2), "reused": bool(cache.reused and not cache.filled),
-        } if teacher else None  # fmt: skip
-        seconds = {**self.seconds, "signals": cache.seconds, "total": time.monotonic() - self.started}
-        return {
-            "name": recipe.name, "recipe": config.dump(recipe), "started": self.began,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "surroundings": {**records.surroundings(), "threads": self.machine.threads, "processes": self.machine.processes, "device": self.machine.device.type,
-                             "precision": str(self.machine.precision(recipe.train.precision)).removeprefix("torch."), "deterministic": torch.are_deterministic_algorithms_enabled()},
-            "data": {"digest": data.digest, "labels": list(data.labels), "rows": {k: len(v) for k, v in data.splits.items()}, "notes": list(data.notes),
-                     "primary": recipe.task.primary, "truncated": self.shop.truncated, "source": data.splits["train"].source},
-            "models": self.models, "comparisons": compared, "signals": signals, "notes": self.talk.notes,
-            "seconds": {k: round(v, 2) for k, v in seconds.items()},
-        }  # fmt: skip
-
-    def _write(self, record: dict[str, Any], examples: dict[str, judge.Judged]) -> None:
-        """Per-example results, the student's folder with its card, the report, and last the record."""
-        from ..report import card, page
-
-        test = self.data.splits.get("test")
-        for key, judged in examples.items():
-            records.write_rows(self.folder / f"examples-{key}.jsonl", judged.rows(test, self.data.labels))
-        main = list(self.models)[-1]
-        with records.whole_folder(self.folder / "student") as student:
-            loaded = self.loaded[main]
-            loaded.model.save_pretrained(student)
-            loaded.tokenizer.save_pretrained(student)
-            (student / "README.md").write_text(card.text(record, main), encoding="utf-8")
-            records.write_json(student / "tutelage.json", {"task": record["recipe"]["task"], "labels": record["data"]["labels"], "record": record["name"]})
-        page.write(record, self.folder / "report.html")
-        records.write_json(self.folder / "record.json", record)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

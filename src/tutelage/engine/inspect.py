@@ -72,7 +72,7 @@ def _tiny() -> tuple[bool, str]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [f"{{\"text\": \"{'good' if i % 2 else 'bad'} film {i}\", \"label\": \"{i % 2}\"}}" for i in range(60)]
+        rows = [f'{{"text": "{"good" if i % 2 else "bad"} film {i}", "label": "{i % 2}"}}' for i in range(60)]
         (folder / "rows.jsonl").write_text("\n".join(rows))
         _tiny_model(folder / "teacher")
         recipe = {

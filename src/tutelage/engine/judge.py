@@ -68,22 +68,25 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
     """
     folder = Path(student)
     known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else {}
-    tree = config.override(known.get("task", {}), changes)
+    tree = config.override({k: v for k, v in known.get("task", {}).items() if k not in ("unlabelled", "limit")}, changes)
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
     name = tree.pop("kind", "classify")
     own = tree.get("data") if any(c.startswith("data=") for c in changes) else None
     if own and Path(own).expanduser().is_file():
-        tree = {k: v for k, v in tree.items() if k not in ("data", "dev_share", "test_share", "limit")} | dict.fromkeys(("train", "dev", "test"), own)
+        tree = {k: v for k, v in tree.items() if k not in ("data", "dev_share", "test_share")} | dict.fromkeys(
+            ("train", "dev", "test"), own
+        )
     if known.get("labels") and (own or "test=" in " ".join(changes)):
         tree["labels"] = tree.get("labels") or known["labels"]
-    task = config.build(find("tasks", name), tree)
+    task: Any = config.build(find("tasks", name), tree)
     data = task.load()
     part = split or "test"
     loaded = open_model(student, task.head(data), labels=data.labels)
     if loaded.new_head:
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
-        raise DataError(f"{student}: its labels ({named}) are not the data's ({', '.join(data.labels) or 'one value'}); name the data's in task order with labels=[...]")
+        wanted = ", ".join(data.labels) or "one value"
+        raise DataError(f"{student}: its labels ({named}) are not the data's ({wanted}); name the data's in order with labels=[...]")
     if part not in data.splits:
         raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join(data.splits)})")
     encoded = task.encode(data.splits[part], loaded.tokenizer)

@@ -100,7 +100,8 @@ class Loop:
                 self._enter(number, loaded[1] if loaded else None)
                 loaded = None
                 self._stage(self.stages[number], advance)
-        self._select(_judged(self.stages[-1]), self.state.best.get(""))
+        if job.training.select == "best":
+            self._select(_judged(self.stages[-1]), self.state.best.get(""))
         self.state.seconds = time.monotonic() - self.began
         if self.log:
             self.log.close()
@@ -111,7 +112,7 @@ class Loop:
         stage, state = self.stages[number], self.state
         if tensors is None and number > 0:
             before = self.stages[number - 1]
-            if (judged := _judged(before)) != "student":
+            if (judged := _judged(before)) != "student" and self.job.training.select == "best":
                 self._select(judged, state.best.get(before.name))
             state.stage, state.step, state.epoch, state.position, state.looks_without, state.augmented = number, 0, 0, 0, 0, None
             if stage.start_from == "init":
@@ -128,7 +129,9 @@ class Loop:
         self.extra = None
         if state.augmented and stage.augment:
             self.extra = augment.encoded(self.job.train, self.checkpoints.kept(state.augmented["file"]), stage.augment)
-        self.source = self.job.signals(stage.teacher, stage) if stage.teacher and stage.teacher not in {t.role for t in stage.turns} else None
+        self.source = (
+            self.job.signals(stage.teacher, stage) if stage.teacher and stage.teacher not in {t.role for t in stage.turns} else None
+        )
         self.turn = None
 
     def _stage(self, stage: Stage, advance: Advance) -> None:
@@ -136,7 +139,9 @@ class Loop:
         every, patience = job.training.evaluate_every, job.training.patience
         while state.step < stage.steps:
             if patience and state.looks_without >= patience:
-                job.talk.say(f"{job.title}: stage '{stage.name}' stopped at step {state.step}, {patience} looks at dev without a better score")
+                job.talk.say(
+                    f"{job.title}: stage '{stage.name}' stopped at step {state.step}, {patience} looks at dev without a better score"
+                )
                 return advance(stage.steps - state.step, self.note)
             self._refresh(stage)
             if (planned := (state.stage, state.epoch, id(self.extra))) != self.planned:
@@ -176,7 +181,8 @@ class Loop:
             loss: Any = 0
             for name, term in terms.items():
                 if term.scope == "step" and not whole:
-                    raise ConfigError(f"train.micro_batch: term '{name}' compares the examples of a step, which cannot be split; use one process and no micro_batch")
+                    why = f"term '{name}' compares the examples of a step, which cannot be split"
+                    raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
                 value = term.weight * term.sum.float() / max(totals[term.unit], 1e-12)
                 sums[name] = sums.get(name, 0) + value.detach()
                 loss = loss + value
@@ -211,7 +217,9 @@ class Loop:
             self.frozen[real] = self.job.models[real].to(self.machine.device).eval().requires_grad_(False)
         return self.frozen[real]
 
-    def _see(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None) -> Seen:
+    def _see(
+        self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None
+    ) -> Seen:
         """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
         job = self.job
         real = stage.teacher if role == "teacher" and stage.teacher else role
@@ -256,38 +264,38 @@ class Loop:
         score = metrics[job.task.primary]
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
         self.note = f"dev {job.task.primary} {score:.4f}"
-        entry = {"score": score, "step": state.total, "file": f"best-{state.stage}-{state.total:09d}.safetensors"}
+        self.machine.track({f"{job.title}/dev {k}": v for k, v in metrics.items()})
+        entry: dict[str, Any] = {"score": score, "step": state.total, "file": f"best-{state.stage}-{state.total:09d}.safetensors"}
         keys = [stage.name, ""] if stage.select and role == _judged(self.stages[-1]) else [stage.name]
         better = [k for k in keys if k not in state.best or score > state.best[k]["score"]]
         state.looks_without = 0 if stage.name in better else state.looks_without + 1
         for key in better:
             state.best[key] = entry
-        if better and self.machine.main and job.training.select == "best":
+        wanted = job.training.select == "best" or any(s.start_from.endswith("best") for s in self.stages)
+        if better and self.machine.main and wanted:
             self.checkpoints.keep(entry["file"], self.models[role].state_dict())
 
     def _select(self, role: str, best: dict[str, Any] | None) -> None:
-        """Put a role's best weights back, where they are asked for."""
-        if best is None or self.job.training.select == "last" or best["step"] == self.state.total:
+        """Put a role's best weights back."""
+        if best is None or best["step"] == self.state.total:
             return
         self.machine.wait()
         self.models[role].load_state_dict(self.checkpoints.kept(best["file"]))
 
     def _log(self, stage: Stage, rate: float) -> None:
-        means = {name: float(torch.stack(values).mean()) for name, values in self.losses.items()}
+        means = {name: float(self.machine.total(torch.stack(values).mean())) for name, values in self.losses.items()}
         self.losses = {}
         self._finite(stage, means)
         if self.log:
             self.log.add({"step": self.state.total + 1, "stage": stage.name, "rate": rate, "losses": means})
-        self.job.machine.accelerator.log({f"{self.job.title}/{k}": v for k, v in {**means, "rate": rate}.items()}, step=self.state.total + 1)
+        self.machine.track({f"{self.job.title}/{k}": v for k, v in {**means, "rate": rate, "step": self.state.total + 1}.items()})
 
     def _finite(self, stage: Stage, means: Mapping[str, float]) -> None:
         if bool(self.bad):
             terms = ", ".join(f"{n} {v:.4g}" for n, v in means.items())
             where = f"stage '{stage.name}', step {self.state.step + 1}"
-            raise RunError(
-                f"{self.job.title}: the loss or its gradient is not a finite number by {where} ({terms}); lower train.learning_rate, set train.clip "
-                f"or train.precision=float32; the last good checkpoint is kept"
-            )
+            mend = "lower train.learning_rate, set train.clip or train.precision=float32; the last good checkpoint is kept"
+            raise RunError(f"{self.job.title}: the loss or its gradient is not a finite number by {where} ({terms}); {mend}")
 
     def _autosave(self) -> None:
         """Save when it is time: `autosave` seconds after the last one, or later where saving takes more than 1 % of the time."""

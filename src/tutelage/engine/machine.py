@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+
+from ..errors import MissingExtra, RunError
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
@@ -23,11 +26,19 @@ class Machine:
 
     def __init__(self, threads: int | None = None, trackers: tuple[str, ...] = (), folder: Any = None):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for tracker in trackers:
+            if importlib.util.find_spec(tracker) is None:
+                raise (
+                    MissingExtra(f"trackers: {tracker}", "trackers")
+                    if tracker == "tensorboard"
+                    else RunError(f"trackers: {tracker} is not installed; pip install {tracker}, or leave it out")
+                )
         self.accelerator = Accelerator(log_with=list(trackers) or None, project_dir=folder)
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.threads = threads or max(1, cores // (self.processes if self.accelerator.device.type == "cpu" else 1))
         torch.set_num_threads(self.threads)
         self.device = self.accelerator.device
+        self.tracked = 0
         self.main = self.accelerator.is_main_process
 
     def precision(self, wanted: str) -> torch.dtype:
@@ -54,6 +65,16 @@ class Machine:
     def broadcast(self, value: Any) -> Any:
         """The main process's value, on every process."""
         return value if self.processes == 1 else gather_object([value])[0]
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes."""
+        return value if self.processes == 1 else self.accelerator.reduce(value, "sum")
+
+    def track(self, values: dict[str, float]) -> None:
+        """Hand values to the trackers, numbered through the whole run."""
+        if self.accelerator.trackers:
+            self.tracked += 1
+            self.accelerator.log(values, step=self.tracked)
 
     def wait(self) -> None:
         """Wait for all processes."""

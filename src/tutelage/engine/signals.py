@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import transformers
 
 from .. import records
 from ..rows import Batch, Seen
@@ -38,7 +39,16 @@ class Source(Protocol):
 class Live:
     """The teacher runs beside the student, on its own encoding of the same rows."""
 
-    def __init__(self, model: Any, encoded: Encoded, outputs: tuple[str, ...], hidden: tuple[int, ...], attention: tuple[int, ...], machine: Machine, dtype: torch.dtype):
+    def __init__(
+        self,
+        model: Any,
+        encoded: Encoded,
+        outputs: tuple[str, ...],
+        hidden: tuple[int, ...],
+        attention: tuple[int, ...],
+        machine: Machine,
+        dtype: torch.dtype,
+    ):
         self.model, self.encoded, self.machine, self.dtype = model, encoded, machine, dtype
         self.outputs, self.hidden, self.attention = outputs, hidden, attention
 
@@ -101,7 +111,14 @@ class Cache:
 
     def key(self, encoded: Encoded, weights: str, signal: str, dtype: torch.dtype) -> str:
         """What names an entry: everything that determines its values."""
-        facts = {"format": FORMAT, "signal": signal, "dtype": str(dtype), "device": self.machine.device.type, "torch": torch.__version__}
+        facts = {
+            "format": FORMAT,
+            "signal": signal,
+            "dtype": str(dtype),
+            "device": self.machine.device.type,
+            "threads": self.machine.threads,
+        }
+        facts |= {"torch": torch.__version__, "transformers": transformers.__version__}
         return records.digest(facts, weights, encoded.digest)[:32]
 
     def fetch(
@@ -164,7 +181,9 @@ class Cache:
             partial.mkdir(parents=True)
         last = time.monotonic()
         with records.saving(partial), self.talk.task(title, len(encoded), sum(len(b) for b in many[:done])) as advance:
-            for number, (rows, seen) in enumerate(through(model, encoded, outputs, self.machine, dtype, many=many[done:], hidden=hidden), done + 1):
+            for number, (rows, seen) in enumerate(
+                through(model, encoded, outputs, self.machine, dtype, many=many[done:], hidden=hidden), done + 1
+            ):
                 values = {n: v.cpu() for n, v in {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}.items()}
                 if not arrays:
                     arrays = _create(partial, values, signals, encoded)
@@ -182,7 +201,13 @@ class Cache:
         source = partial / f"{name.replace(':', '-')}.bin"
         with records.whole_folder(self.folder / key) as folder:
             source.replace(folder / "data.bin")
-            meta = {"key": key, "signal": name, "dtype": array.dtype.str, "shape": array.shape, "sha256": records.file_digest(folder / "data.bin")}
+            meta = {
+                "key": key,
+                "signal": name,
+                "dtype": array.dtype.str,
+                "shape": array.shape,
+                "sha256": records.file_digest(folder / "data.bin"),
+            }
             records.write_json(folder / "meta.json", meta)
 
 
@@ -207,7 +232,9 @@ def _reserve(file: Path, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.memmap(file, dtype=kind, mode="r+", shape=shape)
 
 
-def _put(arrays: dict[str, np.ndarray], values: dict[str, torch.Tensor], signals: dict[str, str], encoded: Encoded, rows: np.ndarray) -> None:
+def _put(
+    arrays: dict[str, np.ndarray], values: dict[str, torch.Tensor], signals: dict[str, str], encoded: Encoded, rows: np.ndarray
+) -> None:
     for name, array in arrays.items():
         value = values[name].float().numpy()
         if signals[name] == "example":
@@ -230,7 +257,7 @@ def _reopen(partial: Path, many: list[np.ndarray]) -> tuple[dict[str, np.ndarray
     if not (partial / "done.json").exists():
         return {}, 0
     note = records.read_json(partial / "done.json")
-    out = {}
+    out: dict[str, np.ndarray] = {}
     for name, (kind, shape) in note["arrays"].items():
         file = partial / f"{name.replace(':', '-')}.bin"
         if not file.exists() or file.stat().st_size != np.dtype(kind).itemsize * int(np.prod(shape)):

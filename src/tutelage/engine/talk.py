@@ -42,11 +42,19 @@ class Console(Talk):
     def task(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=self.console) as bars:
             bar = bars.add_task(title, total=total, completed=done, note="")
 
             def advance(n: int = 1, note: str | None = None) -> None:
-                bars.update(bar, advance=n, **({} if note is None else {"note": note}))
+                bars.update(bar, advance=n)
+                if note is not None:
+                    bars.update(bar, note=note)
 
             yield advance

@@ -59,12 +59,16 @@ class Teacher:
     def _fits(self, needs: Needs, student: str) -> None:
         inside = bool(needs.teacher_hidden or needs.teacher_attention)
         if self.given is not None and (needs.raw_logits or inside):
-            raise ConfigError("method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model")
+            raise ConfigError(
+                "method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model"
+            )
         if inside and len(self.members) > 1:
             raise ConfigError("method: needs a teacher's inner states, which several teachers cannot give as one; name one teacher.model")
         per_token = inside or "token" in self.task.outputs.values()
         if per_token and any(m.tokenizer != student for m in self.members):
-            raise ConfigError("method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd")
+            raise ConfigError(
+                "method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd"
+            )
 
     def _one(self, member: Member, needs: Needs, labels: int) -> Source:
         rows = member.rows()
@@ -81,7 +85,9 @@ class Teacher:
             return False
         size = sum(4 * labels * len(rows) if kind == "example" else 2 * width * int(rows.starts[-1]) for kind in signals.values())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
-            self.cache.talk.say(f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live")
+            self.cache.talk.say(
+                f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live"
+            )
             return False
         return self.settings.source != "live"
 
@@ -109,7 +115,9 @@ def read_probabilities(path: str, labels: tuple[str, ...], rows: int, ids: list[
         table = _tables.read(path)
         missing = [x for x in labels if x not in table]
         if missing:
-            raise DataError(f"{path}: has no column '{missing[0]}'; one column a label is needed: {', '.join(labels)}; found {', '.join(table)}")
+            raise DataError(
+                f"{path}: has no column '{missing[0]}'; one column a label is needed: {', '.join(labels)}; found {', '.join(table)}"
+            )
         try:
             block = np.stack([np.asarray(table[x], dtype=np.float64) for x in labels], axis=1)
         except (TypeError, ValueError) as fault:
@@ -120,7 +128,7 @@ def read_probabilities(path: str, labels: tuple[str, ...], rows: int, ids: list[
     if kind == "choice":
         bad |= abs(block.sum(1) - 1) > 1e-3
     if bad.any():
-        raise DataError(f"{path}: row {int(bad.argmax()) + 1} is not a row of probabilities ({block[bad.argmax()].tolist()}); {int(bad.sum())} such rows")
+        first = int(bad.argmax())
+        raise DataError(f"{path}: row {first + 1} is not a row of probabilities ({block[first].tolist()}); {int(bad.sum())} such rows")
     block = torch.from_numpy(block[ids]).clamp(1e-7, 1 - 1e-7)
     return (block.log() if kind == "choice" else block.logit()).float().numpy()
-

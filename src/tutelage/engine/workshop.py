@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from .. import config, records
+from .. import __version__, config, records
 from ..errors import ConfigError, ModelError
 from ..methods._method import Facts, Method, RoleSpec, Stage
 from ..models import anatomy
@@ -58,7 +59,9 @@ class Start:
 class Workshop:
     """The task's data in every tokenizer's encoding, the store of trainings, and the store of signals."""
 
-    def __init__(self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path, on_step: Callable[[State], None] = lambda state: None):
+    def __init__(
+        self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path, on_step: Callable[[State], None] = lambda state: None
+    ):
         self.recipe, self.data, self.machine, self.talk, self.store = recipe, data, machine, talk, store
         self.task: Task = recipe.task
         self.head = self.task.head(data)
@@ -70,18 +73,22 @@ class Workshop:
     # ---- data
 
     def encoded(self, tokenizer: Any, part: str) -> Encoded:
-        """A part of the data as this tokenizer encodes it; 'train' has the unlabelled transfer rows behind it."""
+        """A part of the data as this tokenizer encodes it; 'train+transfer' has the unlabelled rows behind the others."""
         key = (tokenizer_digest(tokenizer), part)
         if key not in self._encoded:
-            own = self.task.encode(self.data.splits[part], tokenizer)
-            if part == "train" and "transfer" in self.data.splits:
-                own = own.join(self.task.encode(self.data.splits["transfer"], tokenizer))
+            first, *more = [self.task.encode(self.data.splits[p], tokenizer) for p in part.split("+")]
+            own = functools.reduce(Encoded.join, more, first)
             if own.truncated and part not in self.truncated:
                 self.truncated[part] = own.truncated
                 limit = getattr(self.task, "max_length", tokenizer.model_max_length)
                 self.talk.say(f"{part}: {own.truncated} of {len(own)} texts are longer than {limit} tokens and were cut (task.max_length)")
             self._encoded[key] = own
         return self._encoded[key]
+
+    @property
+    def taught(self) -> str:
+        """The part that a teacher's students learn from."""
+        return "train+transfer" if "transfer" in self.data.splits else "train"
 
     # ---- starts
 
@@ -108,7 +115,8 @@ class Workshop:
 
     def train(self, title: str, method: Method, start: Start, training: Training, seed: int, teacher: Teacher | None = None) -> Trained:
         """Train one role, or find the same training done before. Resumes what was interrupted."""
-        rows, dev = self.encoded(start.tokenizer, "train"), self.encoded(start.tokenizer, "dev")
+        rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
+        dev = self.encoded(start.tokenizer, "dev")
         facts = self.facts(method, start, training, rows, teacher)
         key = self._key(method, start, training, seed, rows, dev, teacher)
         folder = self.store / "trainings" / key
@@ -121,8 +129,19 @@ class Workshop:
             known = records.read_json(done)
         return Trained(folder / "result", known["weights"], known, reused)
 
-    def _run(self, title: str, method: Method, start: Start, training: Training, seed: int, teacher: Teacher | None,
-             facts: Facts, rows: Encoded, dev: Encoded, folder: Path) -> None:  # fmt: skip
+    def _run(
+        self,
+        title: str,
+        method: Method,
+        start: Start,
+        training: Training,
+        seed: int,
+        teacher: Teacher | None,
+        facts: Facts,
+        rows: Encoded,
+        dev: Encoded,
+        folder: Path,
+    ) -> None:
         models = _Roles(self, method, facts, start, teacher, seed)
 
         def signals(role: str, stage: Stage) -> Any:
@@ -134,15 +153,32 @@ class Workshop:
             dtype = self.machine.precision(self.recipe.signals.precision)
             return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals")
 
-        job = Job(title, method, self.task, training, seed, facts, models, signals, rows, dev, folder, self.machine, self.talk,
-                  self.recipe.autosave, self.on_step)  # fmt: skip
+        job = Job(
+            title,
+            method,
+            self.task,
+            training,
+            seed,
+            facts,
+            models,
+            signals,
+            rows,
+            dev,
+            folder,
+            self.machine,
+            self.talk,
+            self.recipe.autosave,
+            self.on_step,
+        )
         loop = Loop(job)
         state = loop.run()
         if self.machine.main:
             model = models["student"].eval()
             known = {
                 "weights": weights_digest(model),
-                "seconds": state.seconds, "steps": state.total, "seed": seed,
+                "seconds": state.seconds,
+                "steps": state.total,
+                "seed": seed,
                 "best_step": state.best.get("", {}).get("step", state.total),
                 "score": state.best.get("", {}).get("score"),
                 "learning_rate": training.learning_rate,
@@ -150,7 +186,7 @@ class Workshop:
                 "history": state.history,
                 "losses": records.rows(folder / "steps.jsonl"),
                 "precision": str(loop.dtype).removeprefix("torch."),
-            }  # fmt: skip
+            }
             with records.whole_folder(folder / "result") as result, records.saving(folder):
                 model.save_pretrained(result / "model")
                 start.tokenizer.save_pretrained(result / "model")
@@ -168,24 +204,46 @@ class Workshop:
             shapes["teacher"] = open_config(self.recipe.teacher.model)
         known = {role: anatomy.shape(c) for role, c in shapes.items() if c.model_type in anatomy.STACKS}
         return Facts(
-            steps=steps, steps_per_epoch=per_epoch,
-            depths={r: s.depth for r, s in known.items()}, widths={r: s.width for r, s in known.items()},
+            steps=steps,
+            steps_per_epoch=per_epoch,
+            depths={r: s.depth for r, s in known.items()},
+            widths={r: s.width for r, s in known.items()},
             heads={r: s.heads for r, s in known.items()},
-            kept_layers=start.kept_layers, checkpoints=0, task_kind=self.task.kind,
-        )  # fmt: skip
+            kept_layers=start.kept_layers,
+            checkpoints=0,
+            task_kind=self.task.kind,
+        )
 
-    def _key(self, method: Method, start: Start, training: Training, seed: int, rows: Encoded, dev: Encoded, teacher: Teacher | None) -> str:
+    def _key(
+        self, method: Method, start: Start, training: Training, seed: int, rows: Encoded, dev: Encoded, teacher: Teacher | None
+    ) -> str:
         uses = method.uses_teacher and teacher is not None
-        return records.digest({
-            "format": FORMAT, "method": config.dump(method), "training": config.dump(training), "seed": seed,
-            "task": {k: v for k, v in config.dump(self.task).items() if k in ("kind", "target", "class_weights", "metric")},
-            "start": weights_digest(start.model), "rows": rows.digest, "gold": records.digest(rows.gold.tobytes()),
-            "dev": [dev.digest, records.digest(dev.gold.tobytes())], "labels": self.data.labels,
-            "teacher": [m.weights for m in teacher.members] + [teacher.average, config.dump(self.recipe.signals)] if uses and teacher else None,
-            "given": records.digest(teacher.given.tobytes()) if uses and teacher and teacher.given is not None else None,
-            "dtype": str(self.machine.precision(training.precision)), "device": self.machine.device.type,
-            "threads": self.machine.threads, "processes": self.machine.processes, "torch": torch.__version__, "transformers": transformers.__version__,
-        })[:24]  # fmt: skip
+        return records.digest(
+            {
+                "format": FORMAT,
+                "version": __version__,
+                "code": records.file_digest(Path(inspect.getfile(type(method)))),
+                "method": config.dump(method),
+                "training": config.dump(training),
+                "seed": seed,
+                "task": {k: v for k, v in config.dump(self.task).items() if k in ("kind", "target", "class_weights", "metric")},
+                "start": weights_digest(start.model),
+                "rows": rows.digest,
+                "gold": records.digest(rows.gold.tobytes()),
+                "dev": [dev.digest, records.digest(dev.gold.tobytes())],
+                "labels": self.data.labels,
+                "teacher": [[m.weights, m.tokenizer] for m in teacher.members] + [teacher.average, config.dump(self.recipe.signals)]
+                if uses and teacher
+                else None,
+                "given": records.digest(teacher.given.tobytes()) if uses and teacher and teacher.given is not None else None,
+                "dtype": str(self.machine.precision(training.precision)),
+                "device": self.machine.device.type,
+                "threads": self.machine.threads,
+                "processes": self.machine.processes,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            }
+        )[:24]
 
 
 class _Roles(dict):

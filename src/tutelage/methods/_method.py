@@ -136,7 +136,7 @@ class See:
         task: Any,
         batch: Batch,
         progress: Progress,
-        maps: Mapping[str, nn.Module],
+        maps: Mapping[str, nn.Module] | nn.ModuleDict,
     ):
         self._look = functools.cache(look)
         self._live = look

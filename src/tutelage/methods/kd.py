@@ -7,13 +7,16 @@ Departures: the two weights are free, not tied to add up to one; the form `mse` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..rows import Term
 from ._method import Facts, Method, Needs, See, over_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @settings
@@ -39,15 +42,14 @@ class Kd(Method):
         return Needs(raw_logits=self.form == "mse")
 
     def terms(self, see: See) -> dict[str, Term]:
+        distance: Callable[..., Tensor] = _squared
         if self.form == "kl":
             distance = functools.partial(losses.soft_targets, temperature=self.temperature)
-        else:
-            distance = _squared
         out = {"soft": over_rows(distance, see.student, see.teacher, see, weight=self.soft_weight)}
         if self.hard_weight:
             out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
         return out
 
 
-def _squared(student, teacher, *, kind, allowed):
+def _squared(student: Tensor, teacher: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
     return losses.squared_distance(student, teacher, allowed=allowed)

@@ -108,7 +108,9 @@ def open_model(name: str, head: Mapping[str, Any], *, kind: str = "task", labels
         if order != list(range(len(order))):
             notes.append(f"{name}: its labels stand in another order and were matched by name")
         if labels and all(re.fullmatch(r"label_\d+", str(x).lower()) for x in config.id2label.values()):
-            notes.append(f"{name}: its labels have no names; they are taken to stand in the order {', '.join(labels)} (task.labels sets another)")
+            notes.append(
+                f"{name}: its labels have no names; they are taken to stand in the order {', '.join(labels)} (task.labels sets another)"
+            )
         reorder(model, order, head)
     return Loaded(model, tokenizer, new, tuple(notes))
 
@@ -164,10 +166,8 @@ class _sentences:
             return
         text = " ".join(str(fault).split())
         if not self.local and isinstance(fault, OSError):
-            hint = near(self.name, PACKAGED)
-            raise ModelError(
-                f"model '{self.name}': no such folder here, and it could not be fetched from the hub{hint or '; check the name and the network'}"
-            ) from fault
+            hint = near(self.name, PACKAGED) or "; check the name and the network"
+            raise ModelError(f"model '{self.name}': no such folder here, and it could not be fetched from the hub{hint}") from fault
         if kind.__name__ == "SafetensorError" or "deserializ" in text or "unexpected EOF" in text:
             raise ModelError(f"{self.name}: its weights are cut short or damaged ({text[:100]}); download or save it again") from fault
         if isinstance(fault, json.JSONDecodeError):

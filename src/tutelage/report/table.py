@@ -78,7 +78,9 @@ def show_export(facts: Mapping[str, Any], out: Any, file: TextIO | None = None) 
     for name, found in facts["files"].items():
         agreement = words.NONE if found["agreement"] is None else f"{found['agreement']:.1%}"
         times = [_time(facts["latency"][name][b]) for b in ("1", "32")]
-        body.append([(f"{out}/{name}", ""), (words.size(found["bytes"]), ""), (f"{found['max_difference']:.1e}", ""), (agreement, ""), *times])
+        body.append(
+            [(f"{out}/{name}", ""), (words.size(found["bytes"]), ""), (f"{found['max_difference']:.1e}", ""), (agreement, ""), *times]
+        )
     grid(heads, body, file=file)
 
 
@@ -129,4 +131,3 @@ def _times(row: Mapping[str, Any]) -> list[Cell]:
     for batch in (1, 32):
         out.append(_time({f"{k}_ms": row[f"latency_{batch}_{k}_ms"] for k in ("median", "low", "high")}))
     return out
-

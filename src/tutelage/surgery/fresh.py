@@ -39,5 +39,5 @@ class Fresh(Surgery):
         if width % heads:
             raise ConfigError(f"fresh: width {width} is not a multiple of {heads} heads; set hidden or heads")
         sizes = {"depth": self.layers, "width": self.hidden, "heads": self.heads, "inner": self.intermediate}
-        small = anatomy.resize(model.config, **{k: v for k, v in sizes.items() if v is not None})
+        small = anatomy.resize(model.config, layers=None, **{k: v for k, v in sizes.items() if v is not None})
         return type(model)(small).to(next(model.parameters()).dtype)

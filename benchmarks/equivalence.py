@@ -1,0 +1,59 @@
+"""Is the fast path as accurate? The same distillation by the plain path and by the fast one, over seeds.
+
+    python benchmarks/equivalence.py --seeds 5 --rows 2000 --out runs/equivalence
+
+plain: float32 student and teacher, rows shuffled without regard to length, the teacher live beside the student.
+fast: what `auto` takes here (bfloat16 where the processor computes in it), batches by length, cached signals.
+Prints dev accuracy of both by seed, the mean difference with its 90 % t interval, and the two one-sided tests (TOST) of
+"the difference is smaller than the margin". Interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+import tutelage
+
+PATHS = {
+    "plain": ["train.precision=float32", "signals.precision=float32", "train.bucket=0", "signals.source=live"],
+    "fast": [],
+}
+
+
+def equivalence(differences: np.ndarray, margin: float) -> dict[str, float]:
+    """TOST of paired differences: mean, 90 % t interval, and the larger of the two one-sided p-values."""
+    n, mean, error = len(differences), float(differences.mean()), float(stats.sem(differences))
+    low, high = stats.t.interval(0.90, n - 1, loc=mean, scale=error) if error else (mean, mean)
+    tests = [stats.ttest_1samp(differences, -margin, alternative="greater"), stats.ttest_1samp(differences, margin, alternative="less")]
+    p = max(float(t.pvalue) for t in tests) if error else float(abs(mean) >= margin)
+    return {"mean": mean, "low": float(low), "high": float(high), "p": p, "seeds": n, "margin": margin}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=2000, help="training rows")
+    parser.add_argument("--margin", type=float, default=0.01, help="largest difference in dev accuracy that counts as none")
+    parser.add_argument("--out", type=Path, default=Path("runs/equivalence"))
+    given = parser.parse_args()
+    found: dict[str, list[float]] = {name: [] for name in PATHS}
+    seconds: dict[str, list[float]] = {name: [] for name in PATHS}
+    for seed in range(1, given.seeds + 1):
+        for name, changes in PATHS.items():
+            own = [f"seed={seed}", f"task.limit={given.rows}", "compare=[]", "measure=false", *changes]
+            run = tutelage.distill("recipes/quickstart.yaml", own, out=given.out / f"{name}-{seed}", store=given.out / "store")
+            student = run.record["models"]["kd"]
+            found[name].append(student["dev"]["accuracy"])
+            seconds[name].append(student["training"]["seconds"])
+            print(f"seed {seed} {name}: dev {found[name][-1]:.4f}, trained in {seconds[name][-1]:.1f} s", flush=True)
+    result = equivalence(np.array(found["fast"]) - np.array(found["plain"]), given.margin)
+    print(json.dumps({"dev": found, "seconds": seconds, "fast - plain": result}))
+
+
+if __name__ == "__main__":
+    main()
