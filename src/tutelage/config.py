@@ -122,6 +122,8 @@ def _build(cls: Any, tree: Any, path: tuple[Any, ...], faults: list[tuple[str, s
         faults.append((_dotted(path), f"settings are a mapping; got {tree!r}"))
         return None
     fields = {f.name: f for f in dataclasses.fields(cls)}
+    if tree.get("kind") and tree["kind"] == _name(cls):
+        tree = {k: v for k, v in tree.items() if k != "kind"}
     hints, values, before = get_type_hints(cls, include_extras=True), {}, len(faults)
     faults.extend((_dotted((*path, key)), f"no such setting{near(key, fields)}") for key in tree if key not in fields)
     for name, field in fields.items():
@@ -179,9 +181,11 @@ def _part(kind: str, tree: Any, path: tuple, faults: list[tuple[str, str]]) -> A
 
 def kind_of(made: Any) -> str | None:
     """What a part is called in a recipe: its file's name, or its module's dotted path; None for what is no part."""
-    if own := getattr(made, "_kind", None):
-        return own
-    where = type(made).__module__.split(".")
+    return getattr(made, "_kind", None) or _name(type(made))
+
+
+def _name(cls: type) -> str | None:
+    where = cls.__module__.split(".")
     return where[2] if len(where) == 3 and where[0] == "tutelage" and where[1] in KINDS else None
 
 
@@ -204,7 +208,7 @@ class _Dumper(yaml.SafeDumper):
 
 for _side in (_Loader, _Dumper):
     _side.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", repr(x)))
+_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", re.sub(r"^(-?\d+)e", r"\1.0e", repr(x))))
 
 
 def text(made: Any) -> str:
