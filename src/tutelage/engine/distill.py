@@ -114,7 +114,6 @@ class _Run:
         for note in self.data.notes:
             talk.say(note)
         self.shop = Workshop(recipe, self.data, machine, talk, store, on_step)
-        self.notes: list[str] = []
         self.models: dict[str, dict[str, Any]] = {}
         self.loaded: dict[str, Loaded] = {}
 

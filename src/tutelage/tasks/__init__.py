@@ -1,1 +1,1 @@
-"""."""
+"""Data, labels and metrics: one file a task."""
