@@ -31,19 +31,13 @@ def setting(tmp_path_factory):
     return folder, record(folder, "whole")
 
 
+def words(folder: Path, root: Path) -> list[str]:
+    own = ["--out", str(root / "run"), "--store", str(root / "store")]
+    return [sys.executable, "-c", CODE, "distill", str(folder / "recipe.yaml"), "--quiet", *own]
+
+
 def start(folder: Path, name: str) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-c",
-        CODE,
-        "distill",
-        str(folder / "recipe.yaml"),
-        "--quiet",
-        "--out",
-        str(folder / name / "run"),
-        "--store",
-        str(folder / name / "store"),
-    ]
+    command = words(folder, folder / name)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
@@ -110,18 +104,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_saved(setting, tmp_path)
     ):
         pytest.skip("mounting a small file system needs root")
     try:
-        command = [
-            sys.executable,
-            "-c",
-            CODE,
-            "distill",
-            str(folder / "recipe.yaml"),
-            "--quiet",
-            "--out",
-            str(tmp_path / "run"),
-            "--store",
-            str(tmp_path / "store"),
-        ]
+        command = words(folder, tmp_path)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and "no space left on device; free some space and start the same command again" in done.stderr, (
             done.stderr

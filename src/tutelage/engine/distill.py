@@ -17,6 +17,7 @@ from .. import recipe as recipes
 from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Method
+from ..models import cost
 from ..models.load import Loaded
 from ..recipe import Recipe
 from . import account, judge
@@ -171,12 +172,10 @@ class _Run:
                 if "transfer" in self.data.splits:
                     raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
                 teacher.given = read_probabilities(given.probabilities, self.data.labels, train.total, train.ids, self.recipe.task.kind)
-                teacher.title = given.probabilities
                 return teacher
             for number, name in enumerate(given.models or (given.model or "",)):
                 key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"
                 teacher.members.append(self._member(key, name))
-            teacher.title = ", ".join(given.models or (given.model or "",))
         return teacher
 
     def _member(self, key: str, name: str) -> Member:
@@ -214,12 +213,9 @@ class _Run:
     def _start(self) -> Start:
         """The student before training: the same for every method."""
         recipe, shop = self.recipe, self.shop
-        if recipe.student.start == "teacher":
-            if recipe.teacher and recipe.teacher.train:
-                loaded = self.loaded["teacher"]
-                loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
-            else:
-                loaded = shop.open(str(recipe.teacher.model), recipe.seed)  # type: ignore[union-attr]
+        if recipe.student.start == "teacher" and recipe.teacher and recipe.teacher.train:
+            loaded = self.loaded["teacher"]
+            loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
         else:
             loaded = shop.open(recipe.student.model or str(recipe.teacher.model), recipe.seed)  # type: ignore[union-attr]
         return shop.cut(loaded.model, loaded.tokenizer, recipe.seed)
@@ -244,12 +240,12 @@ class _Run:
                     + ", ".join(f"{t['learning_rate']:g} ({t['score']:.4f})" for t in tried)
                 )
             start = self._start()
-            trained = self.shop.train(key, method, start, training, recipe.seed, teacher if method.uses_teacher else None)
+            trained = self.shop.train(key, method, start, training, recipe.seed, teacher)
             self._say_reused(key, trained)
             loaded = trained.load(self.shop.head, self.data.labels) if trained.reused else Loaded(start.model, start.tokenizer, False)
             loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
-        title = f"student ({key})" if main else f"student without a teacher ({key})" if not method.uses_teacher else f"student ({key})"
+        title = f"student ({key})" if main or method.uses_teacher else f"student without a teacher ({key})"
         self.models[key] = account.model(title, "student" if main else "baseline", loaded, trained, method)
         if tried:
             self.models[key]["search"] = tried
@@ -275,8 +271,6 @@ class _Run:
 
     def _measure(self) -> None:
         """Time every model in turn."""
-        from ..models import cost
-
         with self._timed("measuring"):
             dtype = self.machine.precision(self.recipe.train.precision)
             timed = cost.latency(

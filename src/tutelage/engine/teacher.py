@@ -43,7 +43,6 @@ class Teacher:
     machine: Machine
     average: str = "logits"
     given: np.ndarray | None = None
-    title: str = ""
 
     def source(self, needs: Needs, labels: int, student: str) -> Source:
         """Signals for these needs; `student` is the digest of the student's tokenizer.

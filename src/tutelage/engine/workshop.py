@@ -115,6 +115,7 @@ class Workshop:
 
     def train(self, title: str, method: Method, start: Start, training: Training, seed: int, teacher: Teacher | None = None) -> Trained:
         """Train one role, or find the same training done before. Resumes what was interrupted."""
+        teacher = teacher if method.uses_teacher else None
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         dev = self.encoded(start.tokenizer, "dev")
         facts = self.facts(method, start, training, rows, teacher)
@@ -217,7 +218,6 @@ class Workshop:
     def _key(
         self, method: Method, start: Start, training: Training, seed: int, rows: Encoded, dev: Encoded, teacher: Teacher | None
     ) -> str:
-        uses = method.uses_teacher and teacher is not None
         return records.digest(
             {
                 "format": FORMAT,
@@ -233,9 +233,9 @@ class Workshop:
                 "dev": [dev.digest, records.digest(dev.gold.tobytes())],
                 "labels": self.data.labels,
                 "teacher": [[m.weights, m.tokenizer] for m in teacher.members] + [teacher.average, config.dump(self.recipe.signals)]
-                if uses and teacher
+                if teacher
                 else None,
-                "given": records.digest(teacher.given.tobytes()) if uses and teacher and teacher.given is not None else None,
+                "given": records.digest(teacher.given.tobytes()) if teacher and teacher.given is not None else None,
                 "dtype": str(self.machine.precision(training.precision)),
                 "device": self.machine.device.type,
                 "threads": self.machine.threads,
