@@ -21,7 +21,7 @@ from tutelage.methods._method import Augment, Method, Needs, RoleSpec, Stage, Tu
 from tutelage.methods.finetune import Finetune
 from tutelage.methods.kd import Kd
 from tutelage.recipe import Training
-from tutelage.rows import Rows, Term
+from tutelage.rows import Inside, Rows, Term
 
 
 def toward(see, role: str) -> dict[str, Term]:
@@ -123,7 +123,7 @@ class LearnedMap(Method):
     """A hidden state through a learned map, and the first layer's attention maps."""
 
     def needs(self, facts, stage):
-        return Needs(student_hidden=(1,), teacher_hidden=(2,))
+        return Needs(Inside(hidden=(1,)), Inside(hidden=(2,)))
 
     def maps(self, facts):
         return {"width": nn.Linear(facts.widths["student"], facts.widths["teacher"], bias=False)}
@@ -138,7 +138,7 @@ class Attention(Method):
     """Attention maps, which are never cached."""
 
     def needs(self, facts, stage):
-        return Needs(student_attention=(1,), teacher_attention=(2,))
+        return Needs(Inside(attention=(1,)), Inside(attention=(2,)))
 
     def terms(self, see):
         return {"attention": Term(((see.student.attention[1] - see.teacher.attention[2]) ** 2).sum(), "example")}

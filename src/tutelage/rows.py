@@ -15,7 +15,26 @@ class Seen:
 
     outputs: dict[str, Tensor]
     hidden: dict[int, Tensor] = dataclasses.field(default_factory=dict)
+    """By layer, 0 the embeddings: (rows, tokens, width)."""
     attention: dict[int, Tensor] = dataclasses.field(default_factory=dict)
+    """Post-softmax maps by layer, 1 the first: (rows, heads, tokens, tokens)."""
+    heads: dict[int, tuple[Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=dict)
+    """Queries, keys and values by layer, 1 the first: (rows, heads, tokens, size) each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inside:
+    """Which inner states of a model are asked for, by layer."""
+
+    hidden: tuple[int, ...] = ()
+    """Hidden states: 0 the embeddings, n the output of layer n."""
+    attention: tuple[int, ...] = ()
+    """Post-softmax attention maps, 1 the first layer; the model then runs its eager attention."""
+    heads: tuple[int, ...] = ()
+    """Queries, keys and values, 1 the first layer; the model keeps its fused attention."""
+
+    def __bool__(self) -> bool:
+        return bool(self.hidden or self.attention or self.heads)
 
 
 @dataclasses.dataclass

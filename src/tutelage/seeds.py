@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 
 def stream(seed: int, *name: object) -> int:
@@ -13,3 +14,8 @@ def stream(seed: int, *name: object) -> int:
     """
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def by_row(seed: int, rows: Iterable[int]) -> list[int]:
+    """A 63-bit seed for each row number: a row's draw is the same in whatever batch, order or process it comes."""
+    return [stream(seed, int(row)) for row in rows]

@@ -99,8 +99,7 @@ def write(folder: Path, facts: dict[str, Any], examples: dict[str, judge.Judged]
     for key, judged in examples.items():
         records.write_rows(folder / f"examples-{key}.jsonl", judged.rows(data.splits.get("test"), data.labels))
     with records.whole_folder(folder / "student") as place:
-        student.model.save_pretrained(place)
-        student.tokenizer.save_pretrained(place)
+        student.save(place)
         (place / "README.md").write_text(card.text(facts, list(facts["models"])[-1]), encoding="utf-8")
         records.write_json(place / "tutelage.json", {"task": facts["recipe"]["task"], "labels": list(data.labels), "record": facts["name"]})
     page.write(facts, folder / "report.html")

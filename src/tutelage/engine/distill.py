@@ -193,7 +193,7 @@ class _Run:
             if not trained.reused:
                 loaded.model.eval()
             else:
-                loaded = trained.load(shop.head, self.data.labels)
+                loaded = shop.open(str(trained.model), given.seed)
         else:
             refuse_new_head(name, loaded, self.data.labels)
         model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
@@ -242,7 +242,7 @@ class _Run:
             start = self._start()
             trained = self.shop.train(key, method, start, training, recipe.seed, teacher)
             self._say_reused(key, trained)
-            loaded = trained.load(self.shop.head, self.data.labels) if trained.reused else Loaded(start.model, start.tokenizer, False)
+            loaded = self.shop.open(str(trained.model), recipe.seed) if trained.reused else Loaded(start.model, start.tokenizer, False)
             loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
         title = f"student ({key})" if main or method.uses_teacher else f"student without a teacher ({key})"

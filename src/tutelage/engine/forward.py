@@ -8,30 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..rows import Batch, Seen
+from ..models import anatomy
+from ..rows import Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
 from .machine import Machine
 
+NOTHING = Inside()
 
-def forward(
-    model: Any,
-    inputs: Mapping[str, torch.Tensor],
-    outputs: Iterable[str],
-    hidden: tuple[int, ...] = (),
-    attention: tuple[int, ...] = (),
-) -> Seen:
-    """Run a model and keep its named outputs, the asked hidden states (0 the embeddings) and attention maps (1 the first layer)."""
-    if attention and getattr(model.config, "_attn_implementation", "eager") != "eager":
+
+def forward(model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[str], inside: Inside = NOTHING) -> Seen:
+    """Run a model and keep its named outputs and the inner states asked for."""
+    if inside.attention and getattr(model.config, "_attn_implementation", "eager") != "eager":
         model.set_attn_implementation("eager")
-    asked = {"output_hidden_states": True} if hidden else {}
-    if attention:
+    asked = {"output_hidden_states": True} if inside.hidden else {}
+    if inside.attention:
         asked["output_attentions"] = True
-    out = model(**inputs, **asked)
+    with anatomy.watched_heads(model, inside.heads) as heads:
+        out = model(**inputs, **asked)
     return Seen(
         {name: out[name] for name in outputs},
-        {i: out.hidden_states[i] for i in hidden},
-        {i: out.attentions[i - 1] for i in attention},
+        {i: out.hidden_states[i] for i in inside.hidden},
+        {i: out.attentions[i - 1] for i in inside.attention},
+        heads,
     )
 
 
@@ -54,7 +53,7 @@ def through(
     dtype: torch.dtype,
     *,
     many: list[np.ndarray] | None = None,
-    hidden: tuple[int, ...] = (),
+    inside: Inside = NOTHING,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[np.ndarray, Seen]]:
     """A frozen model over all rows (or over the given batches) in canonical batches: (row numbers, what was seen)."""
@@ -65,7 +64,7 @@ def through(
         for rows in many if many is not None else batches.canonical(encoded.lengths):
             batch = move(encoded.batch(rows), machine.device)
             with torch.no_grad(), machine.autocast(dtype):
-                seen = forward(model, batch.inputs, names, hidden)
+                seen = forward(model, batch.inputs, names, inside)
             advance(len(rows))
             yield rows, seen
     finally:

@@ -22,7 +22,7 @@ from .. import records
 from ..errors import ConfigError, RunError
 from ..methods._method import Facts, Method, Progress, See, Stage, Turn
 from ..recipe import Training
-from ..rows import Batch, Seen
+from ..rows import Batch, Inside, Seen
 from ..seeds import stream
 from ..tasks._task import Encoded, Task
 from . import augment, batches, course, optim
@@ -207,7 +207,9 @@ class Loop:
         epochs = -(-stage.steps // job.facts.steps_per_epoch)
         progress = Progress(stage.name, state.step, stage.steps, state.epoch, epochs)
         look = functools.partial(self._see, stage, turn, batch, encoded)
-        return See(look, lambda role: self._model(stage, role).get_input_embeddings().weight, job.task, batch, progress, self.maps)
+        table = lambda role: self._model(stage, role).get_input_embeddings().weight
+        seed = stream(job.seed, "rows", stage.name, state.step, state.epoch)
+        return See(look, table, job.task, batch, progress, self.maps, seed)
 
     def _model(self, stage: Stage, role: str) -> Any:
         real = stage.teacher if role == "teacher" and stage.teacher else role
@@ -228,15 +230,13 @@ class Loop:
                 return self.source.of(batch)
             inputs = augment.own(batch.inputs, "teacher")
         needs = job.method.needs(job.facts, stage.name)
-        side = "student" if role == turn.role else "teacher" if role == "teacher" else ""
-        hidden = getattr(needs, f"{side}_hidden", ()) if side else ()
-        attention = getattr(needs, f"{side}_attention", ()) if side else ()
+        inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else Inside()
         model = self._model(stage, role)
         given = augment.own(batch.inputs, "") if inputs is None else inputs
         if real == turn.role or inputs is not None:
-            return forward(model, given, job.task.outputs, hidden, attention)
+            return forward(model, given, job.task.outputs, inside)
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
-            return forward(model, given, job.task.outputs, hidden, attention)
+            return forward(model, given, job.task.outputs, inside)
 
     def _freeze(self, turn: Turn) -> None:
         """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from .. import records
-from ..rows import Batch, Seen
+from ..rows import Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
 from .forward import forward, move, through
@@ -44,19 +44,18 @@ class Live:
         model: Any,
         encoded: Encoded,
         outputs: tuple[str, ...],
-        hidden: tuple[int, ...],
-        attention: tuple[int, ...],
+        inside: Inside,
         machine: Machine,
         dtype: torch.dtype,
     ):
         self.model, self.encoded, self.machine, self.dtype = model, encoded, machine, dtype
-        self.outputs, self.hidden, self.attention = outputs, hidden, attention
+        self.outputs, self.inside = outputs, inside
 
     def of(self, batch: Batch) -> Seen:
         self.model.eval()
         own = move(self.encoded.batch(batch.index.cpu().numpy()), self.machine.device)
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
-            return forward(self.model, own.inputs, self.outputs, self.hidden, self.attention)
+            return forward(self.model, own.inputs, self.outputs, self.inside)
 
 
 class Stored:
@@ -182,7 +181,7 @@ class Cache:
         last = time.monotonic()
         with records.saving(partial), self.talk.task(title, len(encoded), sum(len(b) for b in many[:done])) as advance:
             for number, (rows, seen) in enumerate(
-                through(model, encoded, outputs, self.machine, dtype, many=many[done:], hidden=hidden), done + 1
+                through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden)), done + 1
             ):
                 values = {n: v.cpu() for n, v in {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}.items()}
                 if not arrays:

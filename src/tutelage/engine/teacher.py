@@ -56,7 +56,7 @@ class Teacher:
         return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
 
     def _fits(self, needs: Needs, student: str) -> None:
-        inside = bool(needs.teacher_hidden or needs.teacher_attention)
+        inside = bool(needs.teacher)
         if self.given is not None and (needs.raw_logits or inside):
             raise ConfigError(
                 "method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model"
@@ -72,15 +72,15 @@ class Teacher:
     def _one(self, member: Member, needs: Needs, labels: int) -> Source:
         rows = member.rows()
         dtype = self.machine.precision(self.settings.precision)
-        signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher_hidden}
+        signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
         if self._cached(rows, needs, signals, labels, member.width):
             return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})")
-        return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher_hidden, needs.teacher_attention, self.machine, dtype)
+        return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
-        if needs.teacher_attention:
+        if needs.teacher.attention or needs.teacher.heads:
             if self.settings.source == "cached":
-                raise ConfigError("signals.source: attention maps are not cached; use auto or live")
+                raise ConfigError("signals.source: what happens inside attention is not cached; use auto or live")
             return False
         size = sum(4 * labels * len(rows) if kind == "example" else 2 * width * int(rows.starts[-1]) for kind in signals.values())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:

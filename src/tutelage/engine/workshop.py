@@ -19,7 +19,7 @@ from .. import __version__, config, records
 from ..errors import ConfigError, ModelError
 from ..methods._method import Facts, Method, RoleSpec, Stage
 from ..models import anatomy
-from ..models.load import Loaded, open_config, open_model, weights_digest
+from ..models.load import MASKED_LM, Loaded, open_config, open_model, weights_digest
 from ..recipe import Recipe, Training
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
@@ -42,9 +42,10 @@ class Trained:
     facts: dict[str, Any]
     reused: bool
 
-    def load(self, head: Mapping[str, Any], labels: tuple[str, ...]) -> Loaded:
-        """The trained model with its tokenizer."""
-        return open_model(str(self.folder / "model"), head, labels=labels)
+    @property
+    def model(self) -> Path:
+        """The trained model's folder."""
+        return self.folder / "model"
 
 
 @dataclasses.dataclass
@@ -80,7 +81,7 @@ class Workshop:
             own = functools.reduce(Encoded.join, more, first)
             if own.truncated and part not in self.truncated:
                 self.truncated[part] = own.truncated
-                limit = getattr(self.task, "max_length", tokenizer.model_max_length)
+                limit = getattr(self.task, "max_length", None)
                 self.talk.say(f"{part}: {own.truncated} of {len(own)} texts are longer than {limit} tokens and were cut (task.max_length)")
             self._encoded[key] = own
         return self._encoded[key]
@@ -95,7 +96,7 @@ class Workshop:
     def open(self, name: str, seed: int) -> Loaded:
         """A model by name or folder, its head fitted to the labels (a new one drawn from the seed)."""
         torch.manual_seed(stream(seed, "head"))
-        return open_model(name, self.head, labels=self.data.labels)
+        return open_model(name, self.head, auto=self.task.auto, labels=self.data.labels, text=self.task.text)
 
     def cut(self, model: Any, tokenizer: Any, seed: int) -> Start:
         """The recipe's surgeries on a model, in order."""
@@ -150,7 +151,7 @@ class Workshop:
             if role == "teacher" and teacher is not None:
                 return teacher.source(needs, max(1, len(self.data.labels)), tokenizer_digest(start.tokenizer))
             own = models[role]
-            names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher_hidden}
+            names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
             return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals")
 
@@ -189,8 +190,7 @@ class Workshop:
                 "precision": str(loop.dtype).removeprefix("torch."),
             }
             with records.whole_folder(folder / "result") as result, records.saving(folder):
-                model.save_pretrained(result / "model")
-                start.tokenizer.save_pretrained(result / "model")
+                Loaded(model, start.tokenizer, False).save(result / "model")
                 records.write_json(result / "training.json", known)
             loop.checkpoints.clear()
 
@@ -213,6 +213,7 @@ class Workshop:
             kept_layers=start.kept_layers,
             checkpoints=0,
             task_kind=self.task.kind,
+            labels=len(self.data.labels),
         )
 
     def _key(
@@ -266,7 +267,8 @@ class _Roles(dict):
         else:
             of = shop.recipe.teacher
             name = of.model if spec.start == "teacher" and of else spec.start
-            model = open_model(name or "", shop.head, kind=spec.head, labels=shop.data.labels).model
+            auto, head = (MASKED_LM, {}) if spec.head == "masked_lm" else (shop.task.auto, shop.head)
+            model = open_model(name or "", head, auto=auto, labels=shop.data.labels, text=shop.task.text).model
         self[role] = self._cut(model, spec)
         return self[role]
 
@@ -278,7 +280,9 @@ class _Roles(dict):
 
 @functools.lru_cache(maxsize=16)
 def tokenizer_digest(tokenizer: Any) -> str:
-    """What tells tokenizers apart: their definition without the padding and truncation set for a call."""
+    """What tells tokenizers apart: their definition without the padding and truncation set for a call; '' for none."""
+    if tokenizer is None:
+        return ""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return records.digest(tokenizer.get_vocab())

@@ -10,10 +10,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..rows import Batch, Seen, Term
+from ..rows import Batch, Inside, Seen, Term
+from ..seeds import by_row
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +36,16 @@ class Facts:
     """Stored checkpoints of the teacher's own training."""
     task_kind: str
     """'choice', 'binary' or 'value'."""
+    labels: int = 0
+    """Labels of the task; 0 where it has none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a stage must see of student and teacher; the engine computes nothing else."""
+    """What a stage must see of student and teacher beyond their outputs; the engine computes nothing else."""
 
-    student_hidden: tuple[int, ...] = ()
-    """Hidden states of the student, 0 the embeddings, n the output of layer n."""
-    teacher_hidden: tuple[int, ...] = ()
-    student_attention: tuple[int, ...] = ()
-    """Post-softmax attention maps of the student's layers, 1 the first."""
-    teacher_attention: tuple[int, ...] = ()
+    student: Inside = Inside()
+    teacher: Inside = Inside()
     raw_logits: bool = False
     """True for terms that are not free of a shift of the logits; a file of probabilities cannot serve them."""
 
@@ -137,12 +136,13 @@ class See:
         batch: Batch,
         progress: Progress,
         maps: Mapping[str, nn.Module] | nn.ModuleDict,
+        seed: int = 0,
     ):
         self._look = functools.cache(look)
         self._live = look
         self.embeddings = embeddings
         """A role's table of input embeddings, (vocabulary, width), by the role's name."""
-        self.task, self.batch, self.progress, self.maps = task, batch, progress, maps
+        self.task, self.batch, self.progress, self.maps, self._seed = task, batch, progress, maps, seed
 
     @property
     def student(self) -> Seen:
@@ -153,6 +153,13 @@ class See:
     def teacher(self) -> Seen:
         """The stage's teacher on this batch: no gradient, live or from the cache."""
         return self._look("teacher")
+
+    def generators(self) -> list[Generator]:
+        """A seeded generator for each row of the batch: what a row draws does not depend on how the step is cut."""
+        import torch
+
+        seeds = by_row(self._seed, self.batch.index.tolist())
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None) -> Seen:
         """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them."""

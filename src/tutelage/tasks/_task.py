@@ -147,6 +147,10 @@ class Task:
     outputs: Mapping[str, str] = {"logits": "example"}
     kind: str = "choice"
     """'choice', 'binary' (several labels at once) or 'value' (regression): what a row of logits means."""
+    auto: str = "AutoModelForSequenceClassification"
+    """The class of transformers that loads a model of this task."""
+    text = True
+    """Whether rows are text that a tokenizer encodes."""
 
     def load(self) -> Data:
         """Read the data; raises DataError."""
@@ -157,16 +161,17 @@ class Task:
         return iter(())
 
     def head(self, data: Data) -> dict[str, Any]:
-        """Keyword arguments of `from_pretrained` that fit a model's head to the labels."""
+        """Keyword arguments of `from_pretrained` that fit a model's head to the labels; empty for a head without labels."""
         raise NotImplementedError
 
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
-        """Rows as model inputs."""
+        """Rows as model inputs; `tokenizer` is None where `text` is False."""
         raise NotImplementedError
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
-        """Items of an optimizer step by unit, from the data alone."""
-        raise NotImplementedError
+        """Items of an optimizer step by unit, from the data alone: 'example', 'token', 'label' and the task's own."""
+        rows, tokens = float(len(index)), float(encoded.lengths[index].sum())
+        return {"example": rows, "token": tokens, "label": float(encoded.labelled[index].sum())}
 
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         """The outputs as rows of logits."""

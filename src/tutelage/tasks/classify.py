@@ -252,11 +252,12 @@ class Classify(Task):
         return encode_texts(split, tokenizer, self.max_length)
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
-        """'example': rows; 'label': the labelled rows, by the weight of their class where classes have weights."""
-        labelled = has_label(encoded.gold[index])
+        """As every task's, but 'label' counts rows by the weight of their class where classes have weights."""
+        counts = super().counts(encoded, index)
         if encoded.weight is None or self.kind != "choice":
-            return {"example": float(len(index)), "label": float(labelled.sum())}
-        return {"example": float(len(index)), "label": float(encoded.weight[index][labelled].sum(dtype=np.float64))}
+            return counts
+        labelled = has_label(encoded.gold[index])
+        return counts | {"label": float(encoded.weight[index][labelled].sum(dtype=np.float64))}
 
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         return [Rows(seen.outputs["logits"], self.kind, batch.gold)]
