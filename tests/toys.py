@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from tutelage import losses
 from tutelage.config import settings
@@ -32,9 +33,6 @@ class ToyTask(Task):
 
     kind = "choice"
     primary = "accuracy"
-
-    def counts(self, encoded, index):
-        return {"example": float(len(index)), "label": float(encoded.labelled[index].sum())}
 
     def rows(self, seen, batch):
         return [Rows(seen.outputs["logits"], "choice", batch.gold)]
@@ -61,9 +59,9 @@ def rows(number: int = 40, seed: int = 0, unlabelled: int = 0) -> Encoded:
     return Encoded({"input_ids": ids}, lengths, gold)
 
 
-def bert(depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS) -> Any:
+def bert(depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS, cls: Any = None) -> Any:
     torch.manual_seed(seed)
-    return BertForSequenceClassification(
+    return (cls or BertForSequenceClassification)(
         BertConfig(
             vocab_size=VOCABULARY,
             hidden_size=width,
@@ -93,23 +91,34 @@ class Bench:
     teacher: Any = None
     student: Any = None
     roles: dict[str, Any] = dataclasses.field(default_factory=dict)
+    copies: bool = False
+    """Whether checkpoints and roles with the task's head are copies of the teacher."""
 
     def loop(self, on_step=lambda state: None) -> Loop:
         machine, talk = Machine(threads=1), Talk()
         student = self.student or bert(1, seed=2, dropout=self.dropout)
         teacher = (self.teacher or bert(2, seed=1, dropout=self.dropout)).eval()
         roles = {"student": student, "teacher": teacher, **{k: f() for k, f in self.roles.items()}}
+        other = lambda seed: copy.deepcopy(teacher) if self.copies else bert(2, seed=seed, dropout=self.dropout).eval()
+        route = [other(21), other(22), teacher]
+        roles |= {f"teacher@{k}": model for k, model in enumerate(route, 1)}
         per_epoch = -(-len(self.data) // self.training.batch_size)
         facts = Facts(
             steps=self.training.steps or (self.training.epochs or 3) * per_epoch,
             steps_per_epoch=per_epoch,
-            depths={"student": 1, "teacher": 2},
+            depths={"student": len(student.bert.encoder.layer), "teacher": len(teacher.bert.encoder.layer)},
             widths={"student": 16, "teacher": 16},
             heads={"student": 2, "teacher": 2},
             kept_layers=None,
-            checkpoints=0,
+            checkpoints=len(route),
             task_kind="choice",
+            labels=LABELS,
+            mask_token=0,
         )
+        for role, spec in self.method.roles(facts).items():
+            cls = BertForMaskedLM if spec.head == "masked_lm" else None
+            made = bert(spec.layers or (1 if spec.start == "student" else 2), seed=3, dropout=self.dropout, cls=cls)
+            roles.setdefault(role, copy.deepcopy(teacher) if self.copies and cls is None else made)
         cache = Cache(self.folder / "signals", machine, talk)
 
         def signals(role, stage):

@@ -80,3 +80,117 @@ def label_loss(logits: Tensor, gold: Tensor, *, kind: str, allowed: Tensor | Non
 def _log_sigmoid(x: Tensor) -> Tensor:
     """log(sigmoid(x)), exact for large |x|."""
     return x.clamp(max=0) - (1 + (-x.abs()).exp()).log()
+
+
+def cross_entropy(student: Tensor, teacher: Tensor, *, kind: str, allowed: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the student against the teacher's probabilities; (rows,). Squared error for values.
+
+    The KL divergence plus the teacher's own entropy: the same gradient for the student, another one for whoever moves
+    the teacher's input (a generator). Source: Rashid et al. 2021 (MATE-KD), arXiv:2105.05912.
+    """
+    if kind == "value":
+        return squared_distance(student, teacher, allowed=allowed)
+    if kind == "binary":
+        s, t = student.float(), teacher.float().sigmoid()
+        total = -(t * _log_sigmoid(s) + (1 - t) * _log_sigmoid(-s))
+    else:
+        log_s = log_probabilities(student, allowed)
+        total = -(log_probabilities(teacher, allowed).exp() * log_s)
+    return (total if allowed is None else total.masked_fill(~allowed, 0.0)).sum(-1)
+
+
+def uniform_cross_entropy(logits: Tensor, gold: Tensor, *, allowed: Tensor | None = None) -> Tensor:
+    """Cross-entropy against the uniform distribution over the allowed classes; (rows,). `gold` takes no part."""
+    each = log_probabilities(logits, allowed)
+    if allowed is None:
+        return -each.mean(-1)
+    return -each.masked_fill(~allowed, 0.0).sum(-1) / allowed.sum(-1)
+
+
+def virtual_teacher(
+    logits: Tensor, gold: Tensor, *, allowed: Tensor | None = None, correct: float = 0.99, temperature: float = 1.0
+) -> Tensor:
+    """T^2 KL(p || student) to a virtual teacher p that gives the true class `correct` and the others the rest alike; (rows,).
+
+    Both sides are tempered: p to the power 1/T, normalised. Source: Yuan et al. 2020 (TF-KD), section 4, whose published
+    code tempers the student not at all and takes a softmax of probabilities; this is the clean form.
+    """
+    exist = logits.new_ones(logits.shape) if allowed is None else allowed.float()
+    truth = logits.new_zeros(logits.shape).scatter_(-1, gold.long()[:, None], 1.0)
+    wrong = (1 - correct) / (exist.sum(-1, keepdim=True) - 1).clamp(min=1)
+    teacher = (truth * correct + (exist - truth).clamp(min=0) * wrong).clamp(min=1e-12).log()
+    return divergence(logits, teacher, temperature=temperature, allowed=allowed)
+
+
+def decoupled(
+    student: Tensor, teacher: Tensor, gold: Tensor, *, target: float, others: float, temperature: float, allowed: Tensor | None = None
+) -> Tensor:
+    """T^2 (target * KL of true class against the rest + others * KL among the rest); (rows,).
+
+    The second part is the KL of the distributions renormalised without the true class; KL itself weighs it by the
+    teacher's doubt, here it is free of it. Zero for a single other class. Source: Zhao et al. 2022, arXiv:2203.08679, eq. 7.
+    """
+    truth = logits_mask(student, gold)
+    log_s, log_t = (log_probabilities(x / temperature, allowed) for x in (student, teacher))
+    yes_s, yes_t = (x.gather(-1, gold.long()[:, None])[:, 0] for x in (log_s, log_t))
+    no_s, no_t = (x.masked_fill(truth, -math.inf).logsumexp(-1) for x in (log_s, log_t))
+    first = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
+    rest = ~truth if allowed is None else allowed & ~truth
+    second = divergence(student / temperature, teacher / temperature, allowed=rest)
+    return (target * first + others * second) * temperature**2
+
+
+def logits_mask(logits: Tensor, gold: Tensor) -> Tensor:
+    """(rows, classes) of bool: the true class."""
+    return logits.new_zeros(logits.shape).bool().scatter_(-1, gold.long()[:, None], True)
+
+
+def standardized(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Each row less its mean, over its standard deviation (population form); cells that do not exist are 0.
+
+    Source: Sun et al. 2024, arXiv:2403.01427.
+    """
+    x = logits.float()
+    exist = x.new_ones(x.shape) if allowed is None else allowed.float()
+    number = exist.sum(-1, keepdim=True)
+    x = x.masked_fill(exist == 0, 0.0)
+    centred = (x - x.sum(-1, keepdim=True) / number) * exist
+    return centred / ((centred**2).sum(-1, keepdim=True) / number).clamp(min=1e-14).sqrt()
+
+
+def correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - Pearson's correlation of each row; (rows,), in [0, 2]. Source: Huang et al. 2022 (DIST), arXiv:2205.10536, eq. 6."""
+    s, t = (x.float() - x.float().mean(-1, keepdim=True) for x in (student, teacher))
+    return 1 - (s * t).sum(-1) / ((s**2).sum(-1) * (t**2).sum(-1)).clamp(min=1e-24).sqrt()
+
+
+def relation_divergence(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor, heads: int) -> Tensor:
+    """KL(teacher || student) between scaled dot-product relations, summed over heads and real tokens, by example; (rows,).
+
+    Each side is a pair of states (rows, heads, tokens, size), such as queries and queries, joined over its own heads and
+    cut anew into `heads` relation heads, so that widths may differ. `mask` (rows, tokens) marks real tokens. The sum is
+    divided by `heads`. Source: Wang et al. 2021 (MiniLMv2), arXiv:2012.15828, section 3.1.
+    """
+
+    def relation(a: Tensor, b: Tensor) -> Tensor:
+        a, b = (x.float().transpose(1, 2).flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (a, b))
+        scores = a @ b.transpose(-1, -2) / math.sqrt(a.shape[-1])
+        return scores.masked_fill(~real[:, None, None, :], -math.inf).log_softmax(-1)
+
+    real = mask.bool()
+    log_s, log_t = relation(*student), relation(*teacher)
+    gap = (log_t - log_s).masked_fill(~real[:, None, None, :], 0.0)
+    each = (log_t.exp() * gap).sum(-1)
+    return (each * real[:, None, :]).sum((1, 2)) / heads
+
+
+def score_distance(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    """Squared difference of pre-softmax attention scores, a mean over heads and real pairs of tokens, by example; (rows,).
+
+    Each side is queries and keys (rows, heads, tokens, size); `mask` (rows, tokens) marks real tokens. Source: Jiao et al.
+    2020 (TinyBERT), arXiv:1909.10351, eq. 7, whose mean is over padded places too.
+    """
+    s, t = (q.float() @ k.float().transpose(-1, -2) / math.sqrt(q.shape[-1]) for q, k in (student, teacher))
+    real = mask.float()
+    pairs = real[:, :, None] * real[:, None, :]
+    return (((s - t) ** 2).mean(1) * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)

@@ -77,6 +77,12 @@ class Teacher:
     """A file of class probabilities instead of a model: one row a training row, one column a label."""
     train: Training | None = None
     """Fine-tune the model on the task first, with these settings; null takes it as it is."""
+    checkpoints: Annotated[int, Field(ge=2)] | None = None
+    """Keep so many checkpoints of the teacher's training, at equal distances and the finished teacher last, for methods that
+    follow its way (pro_kd, rco)."""
+    route: tuple[str, ...] = ()
+    """Folders of checkpoints of the teacher's earlier training, the first one first, for a teacher that is taken as it is;
+    the teacher itself is the last."""
     seed: int = 0
     """Seed of the teacher's own training, apart from the recipe's, so that other student seeds reuse the teacher."""
 
@@ -88,6 +94,13 @@ class Teacher:
             yield "train", "has no effect on a file of probabilities; leave it out"
         if self.average != "logits" and len(self.models) < 2:
             yield "average", "has no effect with a single teacher; leave it out"
+        if self.checkpoints and not self.train:
+            yield "checkpoints", "has no effect without teacher.train; leave it out, or name folders in route"
+        if self.route and self.train:
+            yield "route", "has no effect beside teacher.train, whose own checkpoints count; set checkpoints"
+        for name in ("checkpoints", "route"):
+            if getattr(self, name) and not self.model:
+                yield name, "has no effect without a single teacher.model; leave it out"
         if self.seed and not self.train:
             yield "seed", "has no effect without teacher.train; leave it out"
 

@@ -37,6 +37,9 @@ class Inside:
         return bool(self.hidden or self.attention or self.heads)
 
 
+NOTHING = Inside()
+
+
 @dataclasses.dataclass
 class Batch:
     """Rows of data as tensors: model inputs, gold labels, and the rows' numbers."""

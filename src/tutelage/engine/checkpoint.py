@@ -13,6 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from .. import records
 
+ANCHOR = "anchor-"
+"""Begins the names of weights that are kept for good."""
+
 
 @dataclasses.dataclass
 class State:
@@ -95,7 +98,7 @@ class Checkpoints:
             needed |= {b["file"] for b in state["best"].values()}
             needed.add((state["augmented"] or {}).get("file"))
         for file in self.folder.glob("*.safetensors"):
-            if file.name not in needed:
+            if file.name not in needed and not file.name.startswith(ANCHOR):
                 file.unlink(missing_ok=True)
 
 

@@ -6,11 +6,14 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file
 
 from .. import config, records
 from .. import recipe as recipes
@@ -18,9 +21,10 @@ from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Method
 from ..models import cost
-from ..models.load import Loaded
+from ..models.load import Loaded, weights_digest
 from ..recipe import Recipe
 from . import account, judge
+from .checkpoint import ANCHOR
 from .machine import Machine
 from .talk import Talk
 from .teacher import Member, Teacher, read_probabilities
@@ -117,6 +121,8 @@ class _Run:
         self.shop = Workshop(recipe, self.data, machine, talk, store, on_step)
         self.models: dict[str, dict[str, Any]] = {}
         self.loaded: dict[str, Loaded] = {}
+        self.trained: list[Trained] = []
+        """The teachers' own trainings."""
 
     def carry_out(self) -> dict[str, Any]:
         """Everything in order; returns the record."""
@@ -176,7 +182,31 @@ class _Run:
             for number, name in enumerate(given.models or (given.model or "",)):
                 key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"
                 teacher.members.append(self._member(key, name))
+            teacher.route = self._route(teacher.members[0])
         return teacher
+
+    def _route(self, finished: Member) -> tuple[Member, ...]:
+        """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last."""
+        given, shop = self.recipe.teacher, self.shop
+        assert given is not None
+        if given.checkpoints:
+            folder = self.trained[0].folder
+            base = shop.open(str(folder / "model"), given.seed)
+            states = [load_file(folder / f"{ANCHOR}{number}.safetensors") for number in range(1, given.checkpoints)]
+        else:
+            states = []
+            for place in given.route:
+                base = shop.open(place, given.seed)
+                refuse_new_head(place, base, self.data.labels)
+                states.append(base.model.state_dict())
+        members = []
+        for number, state in enumerate(states, 1):
+            model = copy.deepcopy(base.model)
+            model.load_state_dict(state)
+            model = model.to(self.machine.device).eval().requires_grad_(False)
+            title = f"{finished.title}, checkpoint {number}"
+            members.append(dataclasses.replace(finished, title=title, load=functools.partial(_same, model), weights=weights_digest(model)))
+        return (*members, finished) if members else ()
 
     def _member(self, key: str, name: str) -> Member:
         given, shop = self.recipe.teacher, self.shop
@@ -187,8 +217,10 @@ class _Run:
         trained: Trained | None = None
         if given.train:
             trained = shop.train(
-                f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train, given.seed
-            )
+                f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train,
+                given.seed, anchors=given.checkpoints or 0,
+            )  # fmt: skip
+            self.trained.append(trained)
             self._say_reused(key, trained)
             if not trained.reused:
                 loaded.model.eval()
@@ -278,6 +310,10 @@ class _Run:
             )
             for key, latency in timed.items():
                 self.models[key]["latency"] = latency
+
+
+def _same(model: Any) -> Any:
+    return model
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from ..models import anatomy
-from ..rows import Batch, Inside, Seen
+from ..rows import NOTHING, Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
 from .machine import Machine
-
-NOTHING = Inside()
 
 
 def forward(model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[str], inside: Inside = NOTHING) -> Seen:

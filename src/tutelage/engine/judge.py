@@ -82,7 +82,7 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
     task: Any = config.build(find("tasks", name), tree)
     data = task.load()
     part = split or "test"
-    loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.text)
+    loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.tokenized)
     if loaded.new_head:
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
         wanted = ", ".join(data.labels) or "one value"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,16 +23,18 @@ from .. import records
 from ..errors import ConfigError, RunError
 from ..methods._method import Facts, Method, Progress, See, Stage, Turn
 from ..recipe import Training
-from ..rows import Batch, Inside, Seen
+from ..rows import NOTHING, Batch, Seen
 from ..seeds import stream
 from ..tasks._task import Encoded, Task
 from . import augment, batches, course, optim
-from .checkpoint import Checkpoints, State
+from .checkpoint import ANCHOR, Checkpoints, State
 from .forward import forward, move, outputs
 from .machine import Machine
 from .talk import Advance, Talk
 
 LOG_EVERY = 10
+NOBODY = Turn(lambda see: {}, role="")
+"""The turn in which every role is frozen."""
 
 
 @dataclasses.dataclass
@@ -55,6 +58,8 @@ class Job:
     talk: Talk
     autosave: float = 60.0
     on_step: Callable[[State], None] = lambda state: None
+    anchors: int = 0
+    """Checkpoints of this training to keep, at equal distances; the last is the finished model and not kept apart."""
 
 
 class Loop:
@@ -155,6 +160,7 @@ class Loop:
             if state.step == stage.steps or (state.step % every == 0 if every else epoch_over):
                 self._look(stage)
             advance(1, self.note)
+            self._anchor()
             self._autosave()
             job.on_step(state)
 
@@ -201,15 +207,17 @@ class Loop:
         if (state.total + 1) % LOG_EVERY == 0 or state.step + 1 == stage.steps:
             self._log(stage, rate)
 
-    def _view(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded) -> See:
+    def _view(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, seed: int | None = None) -> See:
         """What a turn's terms look through."""
         job, state = self.job, self.state
         epochs = -(-stage.steps // job.facts.steps_per_epoch)
         progress = Progress(stage.name, state.step, stage.steps, state.epoch, epochs)
         look = functools.partial(self._see, stage, turn, batch, encoded)
-        table = lambda role: self._model(stage, role).get_input_embeddings().weight
-        seed = stream(job.seed, "rows", stage.name, state.step, state.epoch)
-        return See(look, table, job.task, batch, progress, self.maps, seed)
+        seed = stream(job.seed, "rows", stage.name, state.step, state.epoch) if seed is None else seed
+        return See(look, self._tables(stage), job.task, batch, progress, self.maps, seed)
+
+    def _tables(self, stage: Stage) -> Callable[[str], torch.Tensor]:
+        return lambda role: self._model(stage, role).get_input_embeddings().weight
 
     def _model(self, stage: Stage, role: str) -> Any:
         real = stage.teacher if role == "teacher" and stage.teacher else role
@@ -230,7 +238,7 @@ class Loop:
                 return self.source.of(batch)
             inputs = augment.own(batch.inputs, "teacher")
         needs = job.method.needs(job.facts, stage.name)
-        inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else Inside()
+        inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else NOTHING
         model = self._model(stage, role)
         given = augment.own(batch.inputs, "") if inputs is None else inputs
         if real == turn.role or inputs is not None:
@@ -242,7 +250,7 @@ class Loop:
         """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""
         self.turn = turn
         for role, model in self.models.items():
-            model.train(role == turn.role)
+            model.train(role == turn.role and turn.dropout)
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(role == turn.role and (turn.only is None or turn.only(name)))
         self.maps.train(turn.role == "student")
@@ -259,11 +267,17 @@ class Loop:
     def _look(self, stage: Stage) -> None:
         """Score the stage's student on dev; keep it if it is this stage's best."""
         job, state, role = self.job, self.state, _judged(stage)
-        seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
-        metrics = job.task.score(job.task.predict(seen), job.dev.gold)
-        score = metrics[job.task.primary]
+        if stage.judge:
+            metrics = self._perplexity(stage)
+            score, name = -metrics["loss"], "perplexity"
+        else:
+            seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
+            metrics = job.task.score(job.task.predict(seen), job.dev.gold)
+            score, name = metrics[job.task.primary], job.task.primary
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
-        self.note = f"dev {job.task.primary} {score:.4f}"
+        self.note = f"dev {name} {metrics[name]:.4f}"
+        if stage.judge:
+            job.talk.say(f"{job.title}: {role}, step {state.total}: dev perplexity {metrics['perplexity']:.2f}")
         self.machine.track({f"{job.title}/dev {k}": v for k, v in metrics.items()})
         entry: dict[str, Any] = {"score": score, "step": state.total, "file": f"best-{state.stage}-{state.total:09d}.safetensors"}
         keys = [stage.name, ""] if stage.select and role == _judged(self.stages[-1]) else [stage.name]
@@ -274,6 +288,21 @@ class Loop:
         wanted = job.training.select == "best" or any(s.start_from.endswith("best") for s in self.stages)
         if better and self.machine.main and wanted:
             self.checkpoints.keep(entry["file"], self.models[role].state_dict())
+
+    def _perplexity(self, stage: Stage) -> dict[str, float]:
+        """A stage's own measure over dev: the mean loss in nats, and its exponential."""
+        assert stage.judge is not None
+        for model in self.models.values():
+            model.eval()
+        total, count = 0.0, 0.0
+        for rows in batches.canonical(self.job.dev.lengths):
+            batch = move(self.job.dev.batch(rows), self.machine.device)
+            with torch.no_grad(), self.machine.autocast(self.dtype):
+                loss, number = stage.judge(self._view(stage, NOBODY, batch, self.job.dev, stream(self.job.seed, "dev")))
+            total, count = total + float(loss), count + float(number)
+        self.turn = None
+        mean = total / max(count, 1.0)
+        return {"loss": mean, "perplexity": math.exp(min(mean, 700.0))}
 
     def _select(self, role: str, best: dict[str, Any] | None) -> None:
         """Put a role's best weights back."""
@@ -296,6 +325,14 @@ class Loop:
             where = f"stage '{stage.name}', step {self.state.step + 1}"
             mend = "lower train.learning_rate, set train.clip or train.precision=float32; the last good checkpoint is kept"
             raise RunError(f"{self.job.title}: the loss or its gradient is not a finite number by {where} ({terms}); {mend}")
+
+    def _anchor(self) -> None:
+        """Keep the weights where the way to the finished model is marked."""
+        total = sum(stage.steps for stage in self.stages)
+        marks = [k * total // self.job.anchors for k in range(1, self.job.anchors)] if self.job.anchors else []
+        if self.state.total in marks and self.machine.main:
+            number = marks.index(self.state.total) + 1
+            self.checkpoints.keep(f"{ANCHOR}{number}.safetensors", self.models["student"].state_dict())
 
     def _autosave(self) -> None:
         """Save when it is time: `autosave` seconds after the last one, or later where saving takes more than 1 % of the time."""
@@ -343,8 +380,14 @@ class Loop:
         torch.manual_seed(stream(job.seed, "augment", stage.name, state.epoch))
         for model in self.models.values():
             model.eval().requires_grad_(False)
-        nobody = Turn(lambda see: {}, role="")
-        tensors = augment.make(made.refresh, lambda batch: self._view(stage, nobody, batch, job.train), job.train, self.machine, self.dtype)
+        once = made.once(self._tables(stage)) if made.once else None
+
+        def look(batch: Batch) -> See:
+            see = self._view(stage, NOBODY, batch, job.train)
+            see.once = once
+            return see
+
+        tensors = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
         name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
         if self.machine.main:
             self.checkpoints.keep(name, tensors)

@@ -43,6 +43,13 @@ class Teacher:
     machine: Machine
     average: str = "logits"
     given: np.ndarray | None = None
+    route: tuple[Member, ...] = ()
+    """The teacher's checkpoints in order, itself the last."""
+
+    def at(self, role: str) -> Teacher:
+        """The teacher that a role names: itself for 'teacher', one of its checkpoints for 'teacher@2'."""
+        number = role.partition("@")[2]
+        return dataclasses.replace(self, members=[self.route[int(number) - 1]]) if number else self
 
     def source(self, needs: Needs, labels: int, student: str) -> Source:
         """Signals for these needs; `student` is the digest of the student's tokenizer.
@@ -61,9 +68,11 @@ class Teacher:
             raise ConfigError(
                 "method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model"
             )
+        if self.given is not None and needs.same_tokens:
+            raise ConfigError("method: shows the teacher rows that no file of probabilities knows; give a teacher model")
         if inside and len(self.members) > 1:
             raise ConfigError("method: needs a teacher's inner states, which several teachers cannot give as one; name one teacher.model")
-        per_token = inside or "token" in self.task.outputs.values()
+        per_token = inside or needs.same_tokens or "token" in self.task.outputs.values()
         if per_token and any(m.tokenizer != student for m in self.members):
             raise ConfigError(
                 "method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd"

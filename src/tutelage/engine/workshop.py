@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import transformers
 
 from .. import __version__, config, records
 from ..errors import ConfigError, ModelError
+from ..find import find
 from ..methods._method import Facts, Method, RoleSpec, Stage
 from ..models import anatomy
 from ..models.load import MASKED_LM, Loaded, open_config, open_model, weights_digest
 from ..recipe import Recipe, Training
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
-from .checkpoint import State
+from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
 from .signals import Cache
@@ -96,7 +98,7 @@ class Workshop:
     def open(self, name: str, seed: int) -> Loaded:
         """A model by name or folder, its head fitted to the labels (a new one drawn from the seed)."""
         torch.manual_seed(stream(seed, "head"))
-        return open_model(name, self.head, auto=self.task.auto, labels=self.data.labels, text=self.task.text)
+        return open_model(name, self.head, auto=self.task.auto, labels=self.data.labels, text=self.task.tokenized)
 
     def cut(self, model: Any, tokenizer: Any, seed: int) -> Start:
         """The recipe's surgeries on a model, in order."""
@@ -114,76 +116,71 @@ class Workshop:
 
     # ---- trainings
 
-    def train(self, title: str, method: Method, start: Start, training: Training, seed: int, teacher: Teacher | None = None) -> Trained:
-        """Train one role, or find the same training done before. Resumes what was interrupted."""
-        teacher = teacher if method.uses_teacher else None
-        rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
-        dev = self.encoded(start.tokenizer, "dev")
-        facts = self.facts(method, start, training, rows, teacher)
-        key = self._key(method, start, training, seed, rows, dev, teacher)
-        folder = self.store / "trainings" / key
-        with records.locked(folder, wait=True) if self.machine.main else contextlib.nullcontext():
-            done = folder / "result" / "training.json"
-            reused = self.machine.broadcast(done.exists())
-            if not reused:
-                self._run(title, method, start, training, seed, teacher, facts, rows, dev, folder)
-            self.machine.wait()
-            known = records.read_json(done)
-        return Trained(folder / "result", known["weights"], known, reused)
-
-    def _run(
+    def train(
         self,
         title: str,
         method: Method,
         start: Start,
         training: Training,
         seed: int,
-        teacher: Teacher | None,
-        facts: Facts,
-        rows: Encoded,
-        dev: Encoded,
-        folder: Path,
-    ) -> None:
-        models = _Roles(self, method, facts, start, teacher, seed)
+        teacher: Teacher | None = None,
+        anchors: int = 0,
+    ) -> Trained:
+        """Train one role, or find the same training done before. Resumes what was interrupted.
+
+        `anchors` checkpoints of the training are kept beside the result, the finished model being the last.
+        """
+        teacher = teacher if method.uses_teacher else None
+        rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
+        dev = self.encoded(start.tokenizer, "dev")
+        facts = self.facts(method, start, training, rows, teacher)
+        key = self._key(method, start, training, seed, rows, dev, teacher, anchors)
+        folder = self.store / "trainings" / key
+        with records.locked(folder, wait=True) if self.machine.main else contextlib.nullcontext():
+            done = folder / "result" / "training.json"
+            reused = self.machine.broadcast(done.exists())
+            if not reused:
+                models = _Roles(self, method, facts, start, teacher, seed)
+                job = Job(
+                    title=title, method=method, task=self.task, training=training, seed=seed, facts=facts, models=models,
+                    signals=self._signals(method, facts, start, teacher, models, rows), train=rows, dev=dev, folder=folder,
+                    machine=self.machine, talk=self.talk, autosave=self.recipe.autosave, anchors=anchors, on_step=self.on_step,
+                )  # fmt: skip
+                self._run(job, start)
+            self.machine.wait()
+            known = records.read_json(done)
+        return Trained(folder / "result", known["weights"], known, reused)
+
+    def _signals(
+        self, method: Method, facts: Facts, start: Start, teacher: Teacher | None, models: _Roles, rows: Encoded
+    ) -> Callable[[str, Stage], Any]:
+        """What finds a frozen role's signals for a stage: the teacher's and its checkpoints', or another role's."""
 
         def signals(role: str, stage: Stage) -> Any:
             needs = method.needs(facts, stage.name)
-            if role == "teacher" and teacher is not None:
-                return teacher.source(needs, max(1, len(self.data.labels)), tokenizer_digest(start.tokenizer))
+            if role.split("@")[0] == "teacher" and teacher is not None:
+                return teacher.at(role).source(needs, max(1, len(self.data.labels)), tokenizer_digest(start.tokenizer))
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
             return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals")
 
-        job = Job(
-            title,
-            method,
-            self.task,
-            training,
-            seed,
-            facts,
-            models,
-            signals,
-            rows,
-            dev,
-            folder,
-            self.machine,
-            self.talk,
-            self.recipe.autosave,
-            self.on_step,
-        )
+        return signals
+
+    def _run(self, job: Job, start: Start) -> None:
+        """Carry one training to its end, and keep its result."""
         loop = Loop(job)
         state = loop.run()
         if self.machine.main:
-            model = models["student"].eval()
+            model, folder = job.models["student"].eval(), job.folder
             known = {
                 "weights": weights_digest(model),
                 "seconds": state.seconds,
                 "steps": state.total,
-                "seed": seed,
+                "seed": job.seed,
                 "best_step": state.best.get("", {}).get("step", state.total),
                 "score": state.best.get("", {}).get("score"),
-                "learning_rate": training.learning_rate,
+                "learning_rate": job.training.learning_rate,
                 "stages": [s.name for s in loop.stages],
                 "history": state.history,
                 "losses": records.rows(folder / "steps.jsonl"),
@@ -191,6 +188,8 @@ class Workshop:
             }
             with records.whole_folder(folder / "result") as result, records.saving(folder):
                 Loaded(model, start.tokenizer, False).save(result / "model")
+                for number in range(1, job.anchors):
+                    shutil.copy(loop.checkpoints.folder / f"{ANCHOR}{number}.safetensors", result)
                 records.write_json(result / "training.json", known)
             loop.checkpoints.clear()
 
@@ -211,13 +210,23 @@ class Workshop:
             widths={r: s.width for r, s in known.items()},
             heads={r: s.heads for r, s in known.items()},
             kept_layers=start.kept_layers,
-            checkpoints=0,
+            checkpoints=len(teacher.route) if teacher else 0,
             task_kind=self.task.kind,
             labels=len(self.data.labels),
+            mask_token=getattr(start.tokenizer, "mask_token_id", None),
+            special_tokens=tuple(getattr(start.tokenizer, "all_special_ids", ())),
         )
 
     def _key(
-        self, method: Method, start: Start, training: Training, seed: int, rows: Encoded, dev: Encoded, teacher: Teacher | None
+        self,
+        method: Method,
+        start: Start,
+        training: Training,
+        seed: int,
+        rows: Encoded,
+        dev: Encoded,
+        teacher: Teacher | None,
+        anchors: int,
     ) -> str:
         return records.digest(
             {
@@ -227,13 +236,15 @@ class Workshop:
                 "method": config.dump(method),
                 "training": config.dump(training),
                 "seed": seed,
+                "anchors": anchors,
                 "task": {k: v for k, v in config.dump(self.task).items() if k in ("kind", "target", "class_weights", "metric")},
                 "start": weights_digest(start.model),
                 "rows": rows.digest,
                 "gold": records.digest(rows.gold.tobytes()),
                 "dev": [dev.digest, records.digest(dev.gold.tobytes())],
                 "labels": self.data.labels,
-                "teacher": [[m.weights, m.tokenizer] for m in teacher.members] + [teacher.average, config.dump(self.recipe.signals)]
+                "teacher": [[m.weights, m.tokenizer] for m in (*teacher.members, *teacher.route)]
+                + [teacher.average, config.dump(self.recipe.signals)]
                 if teacher
                 else None,
                 "given": records.digest(teacher.given.tobytes()) if teacher and teacher.given is not None else None,
@@ -252,29 +263,41 @@ class _Roles(dict):
 
     def __init__(self, shop: Workshop, method: Method, facts: Facts, start: Start, teacher: Teacher | None, seed: int):
         super().__init__(student=start.model)
-        self.shop, self.teacher, self.specs, self.seed = shop, teacher, method.roles(facts), seed
+        self.shop, self.teacher, self.specs, self.seed, self.start = shop, teacher, method.roles(facts), seed, start
         for role, spec in self.specs.items():
             if spec.start == "student":
                 self[role] = self._cut(copy.deepcopy(start.model), spec)
 
     def __missing__(self, role: str) -> Any:
-        shop, spec = self.shop, self.specs.get(role)
+        spec = self.specs.get(role)
         torch.manual_seed(stream(self.seed, "role", role))
         if spec is None:
-            if role != "teacher" or self.teacher is None or not self.teacher.members:
+            if role.split("@")[0] != "teacher" or self.teacher is None or not self.teacher.members:
                 raise ConfigError(f"method: needs a model for the role '{role}', and the recipe has none; give teacher.model")
-            model = self.teacher.members[0].load()
+            model = self.teacher.at(role).members[0].load()
         else:
-            of = shop.recipe.teacher
-            name = of.model if spec.start == "teacher" and of else spec.start
-            auto, head = (MASKED_LM, {}) if spec.head == "masked_lm" else (shop.task.auto, shop.head)
-            model = open_model(name or "", head, auto=auto, labels=shop.data.labels, text=shop.task.text).model
+            model = self._open(spec)
         self[role] = self._cut(model, spec)
         return self[role]
 
+    def _open(self, spec: RoleSpec) -> Any:
+        """A role's model by name, or the teacher's before its training; its vocabulary must be the student's."""
+        shop, of = self.shop, self.shop.recipe.teacher
+        name = of.model if spec.start == "teacher" and of else spec.start
+        if spec.start == "teacher" and not name:
+            raise ConfigError(f"method.{spec.setting}: there is no single teacher model to start from; name a model")
+        auto, head = (MASKED_LM, {}) if spec.head == "masked_lm" else (shop.task.auto, shop.head)
+        loaded = open_model(name or "", head, auto=auto, labels=shop.data.labels, text=shop.task.tokenized)
+        if tokenizer_digest(loaded.tokenizer) != tokenizer_digest(self.start.tokenizer):
+            raise ConfigError(f"method.{spec.setting}: the vocabulary of {name} is not the student's; name a model with the same tokenizer")
+        return loaded.model
+
     def _cut(self, model: Any, spec: RoleSpec | None) -> Any:
-        for surgery in spec.surgery if spec else ():
-            model = surgery(model)
+        if spec and spec.layers:
+            depth = anatomy.shape(model.config).depth
+            if spec.layers > depth:
+                raise ConfigError(f"method.layers: {spec.layers} asked for; the model has {depth}")
+            model = find("surgery", "keep_layers")(keep="even", count=spec.layers)(model)
         return model.to(self.shop.machine.device).eval().requires_grad_(False)
 
 

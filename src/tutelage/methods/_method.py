@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..rows import Batch, Inside, Seen, Term
+from .. import losses
+from ..errors import ConfigError
+from ..rows import NOTHING, Batch, Inside, Seen, Term
 from ..seeds import by_row
 
 if TYPE_CHECKING:
@@ -38,16 +41,27 @@ class Facts:
     """'choice', 'binary' or 'value'."""
     labels: int = 0
     """Labels of the task; 0 where it has none."""
+    mask_token: int | None = None
+    """Number of the tokenizer's mask token."""
+    special_tokens: tuple[int, ...] = ()
+    """Numbers of the tokenizer's special tokens."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the budget, a started one included."""
+        return -(-self.steps // self.steps_per_epoch)
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
     """What a stage must see of student and teacher beyond their outputs; the engine computes nothing else."""
 
-    student: Inside = Inside()
-    teacher: Inside = Inside()
+    student: Inside = NOTHING
+    teacher: Inside = NOTHING
     raw_logits: bool = False
     """True for terms that are not free of a shift of the logits; a file of probabilities cannot serve them."""
+    same_tokens: bool = False
+    """True where teacher and student are fed the same tokens or embeddings; other tokenizers are refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +70,11 @@ class RoleSpec:
 
     start: str = "student"
     """'student' or 'teacher' for a copy of its start, else a name or folder."""
-    surgery: tuple[Any, ...] = ()
+    layers: int | None = None
+    """Keep so many of its layers, evenly spaced; None keeps all."""
     head: Literal["task", "masked_lm"] = "task"
+    setting: str = "start"
+    """The method's setting that names it, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +88,8 @@ class Turn:
     """Which parameters, by name; None trains all."""
     learning_rate: float | None = None
     """Peak rate of this turn's optimizer; None takes the training's."""
+    dropout: bool = True
+    """False trains the role in eval mode, without dropout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +107,9 @@ class Stage:
     """'continue' keeps moments and the course of the rate, which then spans all stages that continue."""
     select: bool = True
     """Whether looks at dev in this stage may choose the student that is kept."""
+    judge: Callable[[See], tuple[Tensor, Tensor]] | None = None
+    """What looks at dev measure instead of the task's metric: from a batch to a summed loss in nats and its count. Their
+    ratio is recorded with its exponential, the perplexity; less is better."""
     augment: Augment | None = None
 
 
@@ -99,6 +121,8 @@ class Augment:
     """From a batch (all roles frozen, inputs may carry gradients) to new model inputs of the same rows: (rows, ...) or
     (rows, tokens, ...) each, in place of the batch's input of that name. A name of the form 'teacher:inputs_embeds'
     is fed to the teacher alone."""
+    once: Callable[[Callable[[str], Tensor]], Any] | None = None
+    """Called once before each refresh with the look-up of roles' embedding tables; what it gives is `see.once`."""
     every: int = 1
     """Epochs that rows live."""
     start: int = 0
@@ -143,6 +167,8 @@ class See:
         self.embeddings = embeddings
         """A role's table of input embeddings, (vocabulary, width), by the role's name."""
         self.task, self.batch, self.progress, self.maps, self._seed = task, batch, progress, maps, seed
+        self.once: Any = None
+        """What `Augment.once` gave, while rows are refreshed."""
 
     @property
     def student(self) -> Seen:
@@ -176,6 +202,39 @@ def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, 
     for s, t in pairs:
         total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()
     return Term(total, pairs[0][0].unit, weight)
+
+
+def scaled_distance(see: See, student: Seen, teacher: Seen, phi: float, *, margin: float = 0.0, weight: float = 1.0) -> Term:
+    """Sum over rows of max(0, |z_S - phi z_T|^2 - margin * phi), the squared distance being a sum over classes."""
+
+    def distance(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
+        gap = losses.squared_distance(s, phi * t.float(), allowed=allowed)
+        return (gap - margin * phi).clamp(min=0) if margin else gap
+
+    return over_rows(distance, student, teacher, see, weight=weight)
+
+
+def over_labelled(f: Callable[..., Tensor], student: Seen, see: See, *, weight: float = 1.0) -> Term:
+    """Sum `f(logits, gold, allowed=...)`, one number a row, over the rows that have a label, by the weight of their class."""
+    batch = see.batch
+    keep = batch.labelled.float() if batch.weight is None else batch.labelled * batch.weight
+    total: Any = 0
+    for rows in see.task.rows(student, batch):
+        assert rows.gold is not None, "the task's rows have no gold"
+        total = total + rows.share * (f(rows.logits, rows.gold.clamp(min=0), allowed=rows.allowed) * keep).sum()
+    return Term(total, "label", weight)
+
+
+def cut(steps: int, parts: int) -> list[int]:
+    """A number of steps in so many nearly equal parts, none empty where there are enough."""
+    edges = [i * steps // parts for i in range(parts + 1)]
+    return [b - a for a, b in itertools.pairwise(edges)]
+
+
+def one_of_several(method: Method, facts: Facts) -> None:
+    """Raise ConfigError where the task's rows are not one class of several."""
+    if facts.task_kind != "choice":
+        raise ConfigError(f"method: '{method.name}' is for one class of several; this task's labels are another kind, take kd")
 
 
 class Method:

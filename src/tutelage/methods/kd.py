@@ -7,16 +7,13 @@ Departures: the two weights are free, not tied to add up to one; the form `mse` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, Needs, See, over_rows
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from ._method import Facts, Method, Needs, See, over_rows, scaled_distance
 
 
 @settings
@@ -42,14 +39,18 @@ class Kd(Method):
         return Needs(raw_logits=self.form == "mse")
 
     def terms(self, see: See) -> dict[str, Term]:
-        distance: Callable[..., Tensor] = _squared
         if self.form == "kl":
-            distance = functools.partial(losses.soft_targets, temperature=self.temperature)
-        out = {"soft": over_rows(distance, see.student, see.teacher, see, weight=self.soft_weight)}
+            return soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
+        out = {"soft": scaled_distance(see, see.student, see.teacher, 1.0, weight=self.soft_weight)}
         if self.hard_weight:
             out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
         return out
 
 
-def _squared(student: Tensor, teacher: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
-    return losses.squared_distance(student, teacher, allowed=allowed)
+def soft_and_label(see: See, *, temperature: float, soft_weight: float, hard_weight: float, who: str = "student") -> dict[str, Term]:
+    """Distillation as its first paper has it, for the role `who`: the tempered distance to the teacher, and the labels."""
+    distance = functools.partial(losses.soft_targets, temperature=temperature)
+    out = {"soft": over_rows(distance, see(who), see.teacher, see, weight=soft_weight)}
+    if hard_weight:
+        out["label"] = see.task.label_term(see(who), see.batch, weight=hard_weight)
+    return out

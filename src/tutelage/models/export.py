@@ -111,7 +111,8 @@ def _check_places(folder: Path, out: Path) -> None:
 
 
 def _open(folder: Path) -> tuple[Any, Any]:
-    loaded = load.open_model(str(folder), {"num_labels": load.open_config(str(folder)).num_labels}, auto="AutoModelForSequenceClassification")
+    head = {"num_labels": load.open_config(str(folder)).num_labels}
+    loaded = load.open_model(str(folder), head, auto="AutoModelForSequenceClassification")
     if loaded.new_head:
         raise ModelError(f"{folder}: has no trained classification head; train it on a task first, or name the student's folder of a run")
     if len(loaded.tokenizer) <= len(set(loaded.tokenizer.all_special_ids)):

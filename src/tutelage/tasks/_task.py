@@ -149,7 +149,7 @@ class Task:
     """'choice', 'binary' (several labels at once) or 'value' (regression): what a row of logits means."""
     auto: str = "AutoModelForSequenceClassification"
     """The class of transformers that loads a model of this task."""
-    text = True
+    tokenized = True
     """Whether rows are text that a tokenizer encodes."""
 
     def load(self) -> Data:
@@ -165,7 +165,7 @@ class Task:
         raise NotImplementedError
 
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
-        """Rows as model inputs; `tokenizer` is None where `text` is False."""
+        """Rows as model inputs; `tokenizer` is None where `tokenized` is False."""
         raise NotImplementedError
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:

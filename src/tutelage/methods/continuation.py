@@ -1,0 +1,80 @@
+"""Continuation-KD: from a smoothed teacher within a margin to the labels, in one course.
+
+Source: Jafari, Kobyzev, Rezagholizadeh, Poupart, Ghodsi 2022, arXiv:2212.05998, equations 3 to 8 and algorithm 1.
+Departures: the paper gives no value of the margin m, nor whether the norm is a sum and the hinge a row's: here the distance
+is a sum over classes and the hinge is taken row by row, and 1 is our default; T stays at 1 where algorithm 1 would pass it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .. import schedules
+from ..config import Count, NonNegative, settings
+from ..rows import Term
+from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, scaled_distance
+from .annealing import temperatures
+
+
+@settings
+class Continuation(Method):
+    """psi * label loss + (1 - psi) * max(0, |z_S - phi(T) z_T|^2 - m phi(T)), psi rising, T falling to 1."""
+
+    name = "continuation"
+
+    max_temperature: Count | None = None
+    """T_max, the number of temperatures; null takes one an epoch, 10 at most."""
+    margin: NonNegative = 1.0
+    """m, in squared logits summed over classes; 0 is the plain distance."""
+    labels: Literal["glue", "images", "ramp", "step"] = "glue"
+    """psi: the paper's course for GLUE (eq. 8) or images (eq. 7); 'ramp' rises evenly, 'step' jumps from 0 to 1 at label_from."""
+    label_from: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the budget from which psi is 1, for ramp and step."""
+    temperature: Literal["algorithm", "equal"] = "algorithm"
+    """T falls at the epochs that algorithm 1 names, or in equal shares of anneal_share."""
+    anneal_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the budget in which T falls to 1, for temperature equal."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        free = self.labels in ("ramp", "step")
+        if free and self.label_from is None:
+            yield "label_from", f"is needed with labels {self.labels}: the share of the budget from which psi is 1"
+        if not free and self.label_from is not None:
+            yield "label_from", f"has no effect with labels {self.labels}; leave it out"
+        if self.temperature == "algorithm" and self.anneal_share != 1.0:
+            yield "anneal_share", "has no effect with temperature algorithm; leave it out"
+
+    def needs(self, facts: Facts, stage: str) -> Needs:
+        return Needs(raw_logits=True)
+
+    def stages(self, facts: Facts) -> list[Stage]:
+        levels = temperatures(self.max_temperature, facts.steps, facts)
+
+        def terms(see: See) -> dict[str, Term]:
+            psi, phi = self.psi(see.progress), self.phi(see.progress, levels)
+            out = {}
+            if psi > 0:
+                out["label"] = see.task.label_term(see.student, see.batch, weight=psi)
+            if psi < 1:
+                out["match"] = scaled_distance(see, see.student, see.teacher, phi, margin=self.margin, weight=1 - psi)
+            return out
+
+        return [Stage("train", (Turn(terms),), facts.steps)]
+
+    def psi(self, at: Progress) -> float:
+        """The share of the label loss."""
+        if self.label_from is None:
+            return schedules.label_share(at.epoch + 1, at.epochs, self.labels)
+        edge = round(self.label_from * at.steps)
+        if self.labels == "step":
+            return float(at.step >= edge)
+        return min(1.0, at.step / max(1, edge))
+
+    def phi(self, at: Progress, levels: int) -> float:
+        """The scale of the teacher's logits and of the margin."""
+        if self.temperature == "algorithm" and at.epochs >= levels:
+            return schedules.algorithm_1(at.epoch + 1, at.epochs, levels)
+        return schedules.annealed(at.step, round(self.anneal_share * at.steps), levels)
