@@ -37,7 +37,7 @@ WORDS = [
 def tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]", model_max_length=64)
 
 
 def save_tiny(folder: Path, *, depth: int = 3, width: int = 32, labels: dict[int, str] | None = None, seed: int = 0) -> Path:
@@ -57,19 +57,22 @@ def save_tiny(folder: Path, *, depth: int = 3, width: int = 32, labels: dict[int
     return folder
 
 
-def sentences(number: int, seed: int = 0) -> list[dict[str, str]]:
+MARKS = {"negative": ["bad", "poor"], "positive": ["good", "fine"], "neutral": ["film"]}
+
+
+def sentences(number: int, seed: int = 0, labels: int = 2) -> list[dict[str, str]]:
     draw = random.Random(seed)
     out = []
     for _ in range(number):
-        label = draw.choice(["negative", "positive"])
-        words = draw.choices(WORDS[9:], k=draw.randint(2, 12))
-        words.insert(draw.randrange(len(words)), draw.choice(["good", "fine"] if label == "positive" else ["bad", "poor"]))
+        label = draw.choice(list(MARKS)[:labels])
+        words = draw.choices(WORDS[10:], k=draw.randint(2, 12))
+        words.insert(draw.randrange(len(words)), draw.choice(MARKS[label]))
         out.append({"text": " ".join(words), "label": label})
     return out
 
 
-def write_reviews(path: Path, number: int = 160, seed: int = 0) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in sentences(number, seed)))
+def write_reviews(path: Path, number: int = 160, seed: int = 0, labels: int = 2) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in sentences(number, seed, labels)))
     return path
 
 
