@@ -1,0 +1,213 @@
+"""Every method on the same tasks, with the same budget and the same search, over seeds; resumable.
+
+    python benchmarks/methods.py --tasks reviews,reviews_fresh --minutes 60      # go on from what the results file holds
+    python benchmarks/methods.py --table                                         # what it holds, with intervals and tests
+
+A cell is one student: task, method, seed. Its learning rate is the best of three on dev, tried once for each task and
+method with a seed that is used for nothing else. Every finished cell is a line of `benchmarks/results/methods.jsonl`, with
+the test rows that it got right as packed bits, so that differences are tested on the same rows. Configurations are frozen
+below; a cell whose configuration differs from the file's is refused, never mixed.
+
+The table: mean test accuracy over seeds, a 95 % interval that draws seeds and rows (bootstrap, 2,000 draws), and for each
+method the difference to `kd` and to `finetune` over the seeds that both have, with p from a paired t test over seeds,
+corrected by Holm within a task. Five paired seeds say little; the interval matters more than p.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+import tutelage
+from tutelage import records
+
+RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
+MAIN = ("finetune", "kd", "annealing", "continuation", "combined")
+"""Five seeds each."""
+OTHERS = ("pro_kd", "rco", "takd", "mate", "backward", "label_smoothing", "tf_reg", "self_kd", "hidden_states", "relations")
+"""Three seeds each; dkd, dist and standardized join them where a task has more than two classes."""
+MORE_CLASSES = ("dkd", "dist", "standardized")
+IMAGES = ("pro_kd", "rco", "takd", "backward", "label_smoothing", "tf_reg", "self_kd")
+"""Of the others, those that need neither tokens nor attention."""
+SEARCH_SEED = 1000
+SETTINGS: dict[str, dict[str, Any]] = {
+    "annealing": {"label_share": 0.25}, "combined": {"label_share": 0.25, "prepare": 100},
+    "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
+}  # fmt: skip
+TEXT_TEACHER = {"model": "minilm", "train": {"epochs": 2, "learning_rate": 2e-4}, "checkpoints": 4}
+TASKS: dict[str, dict[str, Any]] = {
+    "reviews": {
+        "task": {"kind": "classify", "data": "rotten_tomatoes", "limit": 2500, "test_share": 0.2},
+        "teacher": TEXT_TEACHER,
+        "student": {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 2}]},
+        "train": {"epochs": 4}, "rates": (1e-4, 2e-4, 4e-4),
+    },
+    "reviews_fresh": {
+        "task": {"kind": "classify", "data": "rotten_tomatoes", "limit": 2500, "test_share": 0.2},
+        "teacher": TEXT_TEACHER,
+        "student": {"surgery": [{"kind": "fresh", "layers": 2}]},
+        "train": {"epochs": 8}, "rates": (1e-4, 2e-4, 4e-4),
+    },
+    "rte": {
+        "task": {"kind": "classify", "data": "rte"},
+        "teacher": {**TEXT_TEACHER, "train": {"epochs": 4, "learning_rate": 1e-4}},
+        "student": {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 2}]},
+        "train": {"epochs": 4}, "rates": (5e-5, 1e-4, 2e-4),
+    },
+    "cifar10": {
+        "task": {"kind": "image", "data": "cifar10_subset.npz", "augment": True},
+        "teacher": {"model": "resnet20", "train": {"epochs": 40, "batch_size": 128, "optimizer": "sgd", "decay": "steps", "warmup": 0.0,
+                                                   "learning_rate": 0.1, "weight_decay": 1e-4, "clip": None}, "checkpoints": 4},
+        "student": {"model": "resnet8"},
+        "train": {"epochs": 20, "batch_size": 128, "optimizer": "sgd", "decay": "steps", "warmup": 0.0, "weight_decay": 1e-4},
+        "rates": (0.02, 0.05, 0.1),
+    },
+}  # fmt: skip
+
+
+def methods(task: str) -> dict[str, int]:
+    """The methods of a task with their numbers of seeds."""
+    others = (*IMAGES, *MORE_CLASSES) if task == "cifar10" else OTHERS
+    main = tuple(m for m in MAIN if m != "combined" or task != "cifar10")
+    return dict.fromkeys(main, 5) | dict.fromkeys(others, 3)
+
+
+def configuration(task: str, method: str) -> dict[str, Any]:
+    """Everything that decides a cell but its seed."""
+    return {**TASKS[task], "method": {"kind": method, **SETTINGS.get(method, {})}}
+
+
+def recipe(task: str, method: str, seed: int, rate: float, data: str) -> dict[str, Any]:
+    made = json.loads(json.dumps({k: v for k, v in configuration(task, method).items() if k != "rates"}))
+    if task == "cifar10":
+        made["task"]["data"] = str(Path(data) / "vision" / made["task"]["data"])
+    made["train"]["learning_rate"] = rate
+    return made | {"name": task, "seed": seed, "compare": [], "measure": False}
+
+
+def known() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def add(row: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def train(task: str, method: str, seed: int, rate: float, given: argparse.Namespace) -> dict[str, Any]:
+    """One student; returns its line of the results."""
+    folder = given.out / f"{task}-{method}-{seed}-{rate:g}"
+    made = recipe(task, method, seed, rate, given.data)
+    if given.threads:
+        made["threads"] = given.threads
+    run = tutelage.distill(made, out=folder, store=given.out / "store")
+    student = run.record["models"][method]
+    rows = [json.loads(x) for x in (folder / f"examples-{method}.jsonl").read_text().splitlines()]
+    right = np.packbits([row["gold"] == row["predicted"] for row in rows]).tobytes().hex()
+    return {
+        "task": task, "method": method, "seed": seed, "rate": rate, "dev": student["dev"]["accuracy"],
+        "test": student["test"]["primary"], "rows": len(rows), "right": right, "seconds": round(student["training"]["seconds"], 1),
+        "teacher": run.record["models"].get("teacher", {}).get("test", {}).get("primary"),
+        "configuration": records.digest(configuration(task, method))[:12], "precision": student["training"]["precision"],
+    }  # fmt: skip
+
+
+def work(given: argparse.Namespace) -> None:
+    """Search and train what the results file lacks, seed by seed over all methods, until the minutes are over."""
+    end = time.monotonic() + 60 * given.minutes
+    for task in given.tasks.split(","):
+        many = {m: n for m, n in methods(task).items() if not given.methods or m in given.methods.split(",")}
+        for seed in range(0, 1 + max(many.values())):
+            for method, seeds in many.items():
+                mine = [r for r in known() if r["task"] == task and r["method"] == method]
+                wanted = records.digest(configuration(task, method))[:12]
+                if any(r["configuration"] != wanted for r in mine):
+                    raise SystemExit(f"{RESULTS}: holds cells of another configuration of {task}/{method}; move them away first")
+                if time.monotonic() > end:
+                    return
+                if seed == 0:
+                    for rate in TASKS[task]["rates"]:
+                        if not any(r["seed"] == SEARCH_SEED and r["rate"] == rate for r in mine):
+                            report(train(task, method, SEARCH_SEED, rate, given))
+                elif seed <= seeds and not any(r["seed"] == seed for r in mine):
+                    tried = [r for r in mine if r["seed"] == SEARCH_SEED]
+                    report(train(task, method, seed, max(tried, key=lambda r: r["dev"])["rate"], given))
+
+
+def report(row: dict[str, Any]) -> None:
+    add(row)
+    print(*(f"{k} {row[k]}" for k in ("task", "method", "seed", "rate", "dev", "test", "seconds")), flush=True)
+
+
+def bits(row: dict[str, Any]) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), dtype=np.uint8))[: row["rows"]].astype(float)
+
+
+def interval(blocks: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of (seeds, rows), drawing seeds and rows."""
+    rng = np.random.default_rng(0)
+    seeds, rows = blocks.shape
+    means = [blocks[rng.integers(seeds, size=seeds)][:, rng.integers(rows, size=rows)].mean() for _ in range(draws)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def table(task: str) -> list[str]:
+    """The task's rows in markdown."""
+    from statsmodels.stats.multitest import multipletests
+
+    cells: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in known():
+        if row["task"] == task and row["seed"] != SEARCH_SEED:
+            cells.setdefault(row["method"], {})[row["seed"]] = row
+    lines, tests = [], []
+    for method, own in cells.items():
+        blocks = np.stack([bits(own[s]) for s in sorted(own)])
+        low, high = interval(blocks)
+        line = {"method": method, "seeds": len(own), "test": f"{100 * blocks.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"}
+        for other in ("kd", "finetune"):
+            shared = sorted(set(own) & set(cells.get(other, {})))
+            if other != method and len(shared) > 1:
+                gap = np.stack([bits(own[s]) - bits(cells[other][s]) for s in shared])
+                found = interval(gap)
+                each = gap.mean(1)
+                p = float(stats.ttest_1samp(each, 0).pvalue) if each.std() else 1.0
+                line[other] = f"{100 * gap.mean():+.1f} ({100 * found[0]:.1f} to {100 * found[1]:.1f})"
+                tests.append((line, other, p))
+        line["seconds"] = f"{np.mean([r['seconds'] for r in own.values()]):.0f}"
+        lines.append(line)
+    if tests:
+        for (line, other, _), p in zip(tests, multipletests([t[2] for t in tests], method="holm")[1], strict=True):
+            line[other] += f", p {p:.2f}"
+    head = ["method", "seeds", "test", "kd", "finetune", "seconds"]
+    titles = ["method", "seeds", "test accuracy, % (95 %)", "less kd, points", "less finetune, points", "training, s"]
+    out = [f"| {' | '.join(titles)} |", "|" + "---|" * len(head)]
+    return out + [f"| {' | '.join(str(line.get(k, '')) for k in head)} |" for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--methods", default="", help="only these")
+    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--data", default="", help="folder of public data for cifar10; GLUE is found by TUTELAGE_DATA")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    if given.table:
+        for task in given.tasks.split(","):
+            print(f"\n**{task}**\n", *table(task), sep="\n")
+    else:
+        work(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Every recipe that comes along runs, on small models and data in place of its own, for one epoch of each temperature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from parts import save_tiny, write_reviews
+
+import tutelage
+from tutelage import catalogue, config
+
+RECIPES = {p.stem: p for p in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    save_tiny(folder / "teacher", depth=2)
+    save_tiny(folder / "student", depth=1, seed=1)
+    write_reviews(folder / "reviews.jsonl", 100, labels=3)
+    return folder
+
+
+def reduced(tree: dict, place: Path) -> dict:
+    """The recipe with tiny models and data, 2 epochs and the other settings as they are."""
+    short = {"epochs": 2, "batch_size": 16}
+    teacher = {**tree["teacher"], "model": str(place / "teacher"), "train": {**tree["teacher"]["train"], **short}}
+    student = {"model": str(place / "student")} if tree["student"].get("model") else tree["student"]
+    task = {"kind": "classify", "data": str(place / "reviews.jsonl"), "dev_share": 0.2, "test_share": 0.2}
+    if tree["task"]["kind"] == "image":
+        task = {**tree["task"], "data": "digits", "limit": 60}
+        teacher["model"], student = "resnet8", {"model": "resnet8"}
+    if "surgery" in student:
+        student = {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 1}]}
+    method = {k: v for k, v in tree["method"].items() if k != "max_temperature"}
+    method |= {name: str(place / "student") for name in ("generator",) if name in method}
+    method |= {"assistant": "resnet8"} if "assistant" in method else {}
+    return {**tree, "task": task, "teacher": teacher, "student": student, "method": method, "measure": False, "threads": 1,
+            "train": {**tree["train"], **short}}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_that_comes_along_runs(name, place):
+    tree = config.read(RECIPES[name])
+    if tree["task"]["kind"] == "span_qa":
+        pytest.skip("needs a SQuAD file; tests/test_span_runs.py runs it")
+    found = tutelage.distill(reduced(tree, place), out=place / name, store=place / "store")
+    assert found.record["models"][tree["method"]["kind"]]["test"]["rows"] > 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_is_in_its_first_line(name):
+    line = catalogue.parts("recipes")["recipes"][name]
+    assert line.endswith(".") and len(line) < 140
