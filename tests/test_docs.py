@@ -162,7 +162,7 @@ def test_the_example_of_contributing_keeps_every_promise(promise, tmp_path, monk
     [(name, code)] = EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text())
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.setattr(tutelage.methods, "__path__", [*tutelage.methods.__path__, str(tmp_path)])
-    given = {"name": f"tutelage.methods.{name}", "micro": 3, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
+    given = {"name": f"tutelage.methods.{name}", "micro": 3, "steps": 10, "tmp_path": tmp_path, "monkeypatch": monkeypatch}
     check = promises()[promise]
     try:
         check(**{k: given[k] for k in inspect.signature(check).parameters})
