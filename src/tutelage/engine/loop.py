@@ -260,7 +260,7 @@ class Loop:
         """Score the stage's student on dev; keep it if it is this stage's best."""
         job, state, role = self.job, self.state, _judged(stage)
         seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
-        metrics = job.task.score(job.task.predict(seen), job.dev.gold)
+        metrics = job.task.score(job.task.predict(seen, job.dev), job.task.truth(job.dev))
         score = metrics[job.task.primary]
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
         self.note = f"dev {job.task.primary} {score:.4f}"
