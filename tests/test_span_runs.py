@@ -15,7 +15,7 @@ import pytest
 import torch
 from parts import articles, recipe, save_tiny, save_tiny_reader
 from spans import encoded, questions, reader, settings, task, write
-from toys import Bench
+from toys import Bench, Stop, stop_at
 
 from tutelage import distill, find, records
 from tutelage.engine import batches
@@ -36,12 +36,11 @@ def bench(folder: Path, name: str, **changes) -> Bench:
     made = encoded(*questions(), nullable=True)
     made.gold[:3] = -1
     given = {"task": task(), "student": reader(1, 2), "teacher": reader(2, 1), "training": PLAIN, "data": made}
-    bench = Bench(folder, find.find("methods", name)(), **(given | changes))
-    return bench
+    return Bench(folder, find.find("methods", name)(), **(given | changes))
 
 
-def run(made: Bench, dev) -> dict[str, torch.Tensor]:
-    loop = made.loop()
+def run(made: Bench, dev, on_step=lambda state: None) -> dict[str, torch.Tensor]:
+    loop = made.loop(on_step)
     loop.job.dev = dev
     loop.run()
     return {k: v.clone() for k, v in loop.models["student"].state_dict().items()}
@@ -71,6 +70,16 @@ def test_methods_keep_their_promises_on_spans(name, tmp_path, monkeypatch):
         assert equal(run(bench(tmp_path / "p", name, source="live"), dev), 2e-4 if name == "kd" else 2e-6), (
             "live teachers may run in bfloat16"
         )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_training_on_spans_stopped_in_its_middle_ends_in_the_same_weights(name, tmp_path):
+    dev, training = encoded(*questions(4), nullable=True), Training(epochs=3, batch_size=4, learning_rate=1e-3, precision="float32")
+    whole = run(bench(tmp_path / "a", name, training=training), dev)
+    with pytest.raises(Stop):
+        run(bench(tmp_path / "b", name, training=training, autosave=0.0), dev, stop_at(5))
+    resumed = run(bench(tmp_path / "b", name, training=training, autosave=0.0), dev)
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
 def test_cached_signals_of_spans_are_the_live_ones_in_float32(tmp_path):
