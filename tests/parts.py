@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 WORDS = [
     "[PAD]",
@@ -55,6 +55,62 @@ def save_tiny(folder: Path, *, depth: int = 3, width: int = 32, labels: dict[int
     BertForSequenceClassification(shape).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def pair_tokenizer(longest: int = 64) -> PreTrainedTokenizerFast:
+    """[CLS] first [SEP] second [SEP], a word or sign a token."""
+    from tokenizers import processors
+
+    made = tokenizer()
+    numbers = [(name, WORDS.index(name)) for name in ("[CLS]", "[SEP]")]
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=numbers
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made.backend_tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=longest,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def save_tiny_reader(folder: Path, *, depth: int = 2, width: int = 32, seed: int = 0) -> Path:
+    """A tiny random BERT without a head, with a tokenizer of pairs."""
+    torch.manual_seed(seed)
+    shape = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=64,
+    )
+    BertModel(shape, add_pooling_layer=False).save_pretrained(folder)
+    pair_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def articles(number: int = 30, seed: int = 0, unanswerable: bool = False) -> dict:
+    """SQuAD's form: what stands behind 'plot' answers the question; where the text has no 'plot', nothing does."""
+    draw = random.Random(seed)
+    data = []
+    for i in range(number):
+        paragraphs = []
+        for j in range(2):
+            words = draw.choices(WORDS[9:12] + WORDS[13:], k=draw.randint(6, 14))
+            none = unanswerable and draw.random() < 0.4
+            answer = draw.choice(["good", "bad", "fine", "poor"])
+            place = draw.randrange(len(words))
+            words[place:place] = [] if none else ["plot", answer]
+            context = " ".join(words)
+            answers = [] if none else [{"text": answer, "answer_start": context.index(f"plot {answer}") + 5}]
+            asked = {"id": f"q{i}-{j}", "question": "the plot was?", "answers": answers}
+            paragraphs.append({"context": context, "qas": [asked | ({"is_impossible": none} if unanswerable else {})]})
+        data.append({"title": f"Article {i}", "paragraphs": paragraphs})
+    return {"version": "2.0" if unanswerable else "1.1", "data": data}
 
 
 MARKS = {"negative": ["bad", "poor"], "positive": ["good", "fine"], "neutral": ["film"]}

@@ -23,6 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Batc
 
 from tutelage import config
 from tutelage.rows import Seen
+from tutelage.tasks._task import Encoded
 from tutelage.tasks.classify import Classify
 
 WORDS = ["good", "bad", "film", "plot", "dull", "bright", "slow", "quick", "old", "new"]
@@ -400,9 +401,10 @@ def test_a_batch_that_lost_its_weights_is_refused_and_not_trained_on_without(tmp
 
 def test_predictions_are_class_numbers_flags_or_values(tmp_path):
     logits = np.array([[0.5, -1.0, 2.0], [3.0, 0.1, -0.2]], dtype=np.float32)
-    assert classify().predict({"logits": logits}).tolist() == [2, 0]
-    assert classify(train="x.csv", target="labels").predict({"logits": logits}).tolist() == [[1, 0, 1], [1, 1, 0]]
-    assert classify(train="x.csv", target="value").predict({"logits": logits[:, :1]}).tolist() == [0.5, 3.0]
+    rows = Encoded({}, np.ones(2), np.zeros(2, dtype=np.int64))
+    assert classify().predict({"logits": logits}, rows).tolist() == [2, 0]
+    assert classify(train="x.csv", target="labels").predict({"logits": logits}, rows).tolist() == [[1, 0, 1], [1, 1, 0]]
+    assert classify(train="x.csv", target="value").predict({"logits": logits[:, :1]}, rows).tolist() == [0.5, 3.0]
 
 
 def test_the_head_names_the_labels_both_ways(tmp_path):

@@ -41,7 +41,7 @@ class ToyTask(Task):
         keep = batch.labelled
         return Term(losses.label_loss(seen.outputs["logits"][keep], batch.gold[keep], kind="choice").sum(), "label", weight)
 
-    def predict(self, outputs):
+    def predict(self, outputs, encoded):
         return outputs["logits"].argmax(-1)
 
     def score(self, predicted, gold):

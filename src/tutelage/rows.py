@@ -52,6 +52,8 @@ class Batch:
     """(rows,) of the rows' numbers in the training part."""
     weight: Tensor | None = None
     """Weight of each label in the label loss, in the shape of `gold`; None weighs all alike."""
+    extra: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """What the task keeps beside the inputs, (rows, tokens, ...) each; no model is fed with it."""
 
 
 @dataclasses.dataclass

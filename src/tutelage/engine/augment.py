@@ -48,4 +48,4 @@ def encoded(rows: Encoded, tensors: Mapping[str, torch.Tensor], augment: Augment
         ragged = {k: v for k, v in rows.ragged.items() if k not in augment.drops} | new
     else:
         fixed = {k: v for k, v in rows.fixed.items() if k not in augment.drops} | new
-    return Encoded(ragged, rows.lengths, gold, fixed=fixed, pad=rows.pad, mask=rows.mask)
+    return Encoded(ragged, rows.lengths, gold, fixed=fixed, pad=rows.pad, mask=rows.mask, extra=rows.extra)

@@ -149,6 +149,11 @@ class _Run:
     def _kinds(self) -> None:
         """Settings that have no effect for this kind of labels."""
         given = self.recipe.teacher
+        if given and "token" in self.recipe.task.outputs.values():
+            for name, wrong in (("probabilities", given.probabilities), ("average", given.average == "probabilities")):
+                if wrong:
+                    why = "needs one row of probabilities an example, and this task's outputs stand token by token"
+                    raise ConfigError([(f"teacher.{name}", f"{why}; take models and the average of logits")])
         if given and given.average == "probabilities":
             if self.recipe.task.kind == "value":
                 raise ConfigError(
@@ -197,7 +202,7 @@ class _Run:
             states = []
             for place in given.route:
                 base = shop.open(place, given.seed)
-                refuse_new_head(place, base, self.data.labels)
+                refuse_new_head(place, base, self.data.labels, shop.head)
                 states.append(base.model.state_dict())
         members = []
         for number, state in enumerate(states, 1):
@@ -227,7 +232,7 @@ class _Run:
             else:
                 loaded = shop.open(str(trained.model), given.seed)
         else:
-            refuse_new_head(name, loaded, self.data.labels)
+            refuse_new_head(name, loaded, self.data.labels, shop.head)
         model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
         self.models[key] = account.model(f"teacher ({Path(name).name})", "teacher", loaded, trained, None)

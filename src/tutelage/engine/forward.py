@@ -40,6 +40,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
         {k: v.to(device, non_blocking=True) for k, v in batch.inputs.items()},
         batch.gold.to(device), batch.labelled.to(device), batch.index.to(device),
         None if batch.weight is None else batch.weight.to(device),
+        {k: v.to(device, non_blocking=True) for k, v in batch.extra.items()},
     )  # fmt: skip
 
 
@@ -69,13 +70,27 @@ def through(
         model.train(was)
 
 
-def outputs(model: Any, encoded: Encoded, names: Iterable[str], machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
-    """A model's outputs of one number block a row, in row order, in float32."""
-    many: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    order = []
-    for rows, seen in through(model, encoded, many, machine, dtype):
-        order.append(rows)
-        for name in many:
-            many[name].append(seen.outputs[name].float().cpu().numpy())
-    back = np.argsort(np.concatenate(order), kind="stable")
-    return {name: np.concatenate(parts)[back] for name, parts in many.items()}
+def outputs(model: Any, encoded: Encoded, kinds: Mapping[str, str], machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """A model's outputs by name in row order, in float32; `kinds` says of each whether it is one an 'example' or a 'token'.
+
+    Outputs of an example are (rows, ...). Outputs of a token are (tokens of all rows, ...), without padding: those of row i
+    stand from `encoded.starts[i]` to `encoded.starts[i + 1]`.
+    """
+    out: dict[str, np.ndarray] = {}
+    for rows, seen in through(model, encoded, kinds, machine, dtype):
+        for name, kind in kinds.items():
+            value = seen.outputs[name].float().cpu().numpy()
+            if name not in out:
+                shape = (len(encoded), *value.shape[1:]) if kind == "example" else (int(encoded.starts[-1]), *value.shape[2:])
+                out[name] = np.empty(shape, dtype=np.float32)
+            put(out[name], value, kind, encoded, rows)
+    return out
+
+
+def put(array: np.ndarray, value: np.ndarray, kind: str, encoded: Encoded, rows: np.ndarray) -> None:
+    """Write a padded batch's output or inner state to its rows' places in an array of all rows, or of all their tokens."""
+    if kind == "example":
+        array[rows] = value
+        return
+    for i, row in zip(rows, value, strict=True):
+        array[encoded.starts[i] : encoded.starts[i + 1]] = row[: encoded.lengths[i]]

@@ -29,11 +29,16 @@ class Judged:
     gold: np.ndarray
     facts: dict[str, Any]
     """metrics, primary, low, high, level, method, rows."""
+    items: list[dict[str, Any]] | None = None
+    """What the task keeps of each item, where it is not labels and outputs."""
 
     def rows(self, split: Split | None, labels: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """One record an example: its row in the source, gold and predicted label, raw outputs."""
+        """One record an example: its row in the source, and gold and predicted label with raw outputs or what the task keeps."""
         first = next(iter(self.raw.values()))
         for i in range(len(self.predicted)):
+            if self.items is not None:
+                yield {"row": split.ids[i] if split else i, **self.items[i]}
+                continue
             yield {
                 "row": split.ids[i] if split else i,
                 "gold": _named(self.gold[i], labels), "predicted": _named(self.predicted[i], labels),
@@ -50,8 +55,8 @@ def _named(value: Any, labels: tuple[str, ...]) -> Any:
 def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> Judged:
     """Run a model over a split and score it."""
     raw = outputs(model, encoded, task.outputs, machine, dtype)
-    predicted = task.predict(raw)
-    return Judged(raw, predicted, encoded.gold, _metrics.interval(task, predicted, encoded.gold))
+    predicted, gold = task.predict(raw, encoded), task.truth(encoded)
+    return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold), task.items(predicted, encoded))
 
 
 def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, Any]:
@@ -83,6 +88,8 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
     data = task.load()
     part = split or "test"
     loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.tokenized)
+    if loaded.new_head and not task.head(data):
+        raise DataError(f"{student}: has no trained head for the task {name}; name a model that was trained on it")
     if loaded.new_head:
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
         wanted = ", ".join(data.labels) or "one value"

@@ -272,7 +272,7 @@ class Loop:
             score, name = -metrics["loss"], "perplexity"
         else:
             seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
-            metrics = job.task.score(job.task.predict(seen), job.dev.gold)
+            metrics = job.task.score(job.task.predict(seen, job.dev), job.task.truth(job.dev))
             score, name = metrics[job.task.primary], job.task.primary
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
         self.note = f"dev {name} {metrics[name]:.4f}"

@@ -22,7 +22,7 @@ from .. import records
 from ..rows import Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
-from .forward import forward, move, through
+from .forward import forward, move, put, through
 from .machine import Machine
 from .talk import Talk
 
@@ -215,7 +215,7 @@ def _create(partial: Path, values: dict[str, torch.Tensor], signals: dict[str, s
     for name, value in values.items():
         example = signals[name] == "example"
         shape = (len(encoded), *value.shape[1:]) if example else (int(encoded.starts[-1]), *value.shape[2:])
-        kind = np.float32 if example else np.float16
+        kind = np.float16 if name.startswith("hidden:") else np.float32
         out[name] = _reserve(partial / f"{name.replace(':', '-')}.bin", kind, shape)
     return out
 
@@ -235,12 +235,7 @@ def _put(
     arrays: dict[str, np.ndarray], values: dict[str, torch.Tensor], signals: dict[str, str], encoded: Encoded, rows: np.ndarray
 ) -> None:
     for name, array in arrays.items():
-        value = values[name].float().numpy()
-        if signals[name] == "example":
-            array[rows] = value
-        else:
-            for i, row in zip(rows, value, strict=True):
-                array[encoded.starts[i] : encoded.starts[i + 1]] = row[: encoded.lengths[i]]
+        put(array, values[name].float().numpy(), signals[name], encoded, rows)
 
 
 def _note(partial: Path, arrays: dict[str, np.ndarray], done: int) -> None:

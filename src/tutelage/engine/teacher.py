@@ -72,8 +72,12 @@ class Teacher:
             raise ConfigError("method: shows the teacher rows that no file of probabilities knows; give a teacher model")
         if inside and len(self.members) > 1:
             raise ConfigError("method: needs a teacher's inner states, which several teachers cannot give as one; name one teacher.model")
-        per_token = inside or needs.same_tokens or "token" in self.task.outputs.values()
-        if per_token and any(m.tokenizer != student for m in self.members):
+        if not any(m.tokenizer != student for m in self.members):
+            return
+        if "token" in self.task.outputs.values():
+            what = "its outputs stand token by token, and teacher and student have different tokenizers"
+            raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
+        if inside or needs.same_tokens:
             raise ConfigError(
                 "method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd"
             )
@@ -91,7 +95,9 @@ class Teacher:
             if self.settings.source == "cached":
                 raise ConfigError("signals.source: what happens inside attention is not cached; use auto or live")
             return False
-        size = sum(4 * labels * len(rows) if kind == "example" else 2 * width * int(rows.starts[-1]) for kind in signals.values())
+        tokens = int(rows.starts[-1])
+        each = {"example": 4 * labels * len(rows), "token": 4 * labels * tokens}
+        size = sum(2 * width * tokens if name.startswith("hidden:") else each[kind] for name, kind in signals.items())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
             self.cache.talk.say(
                 f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live"

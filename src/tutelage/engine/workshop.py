@@ -9,7 +9,7 @@ import functools
 import inspect
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from .talk import Talk
 from .teacher import Teacher
 
 FORMAT = 1
+DECIDING = ("kind", "target", "class_weights", "metric", "max_answer", "n_best", "null_threshold")
+"""Settings of tasks that change a training beside the rows they make: what is learned, and what dev selects by."""
 
 
 @dataclasses.dataclass
@@ -83,8 +85,7 @@ class Workshop:
             own = functools.reduce(Encoded.join, more, first)
             if own.truncated and part not in self.truncated:
                 self.truncated[part] = own.truncated
-                limit = getattr(self.task, "max_length", None)
-                self.talk.say(f"{part}: {own.truncated} of {len(own)} texts are longer than {limit} tokens and were cut (task.max_length)")
+                self.talk.say(f"{part}: {self.task.cut(own)}")
             self._encoded[key] = own
         return self._encoded[key]
 
@@ -237,11 +238,11 @@ class Workshop:
                 "training": config.dump(training),
                 "seed": seed,
                 "anchors": anchors,
-                "task": {k: v for k, v in config.dump(self.task).items() if k in ("kind", "target", "class_weights", "metric")},
+                "task": {k: v for k, v in config.dump(self.task).items() if k in DECIDING},
                 "start": weights_digest(start.model),
                 "rows": rows.digest,
-                "gold": records.digest(rows.gold.tobytes()),
-                "dev": [dev.digest, records.digest(dev.gold.tobytes())],
+                "gold": rows.gold_digest,
+                "dev": [dev.digest, dev.gold_digest],
                 "labels": self.data.labels,
                 "teacher": [[m.weights, m.tokenizer] for m in (*teacher.members, *teacher.route)]
                 + [teacher.average, config.dump(self.recipe.signals)]
@@ -313,10 +314,9 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return records.digest({k: v for k, v in whole.items() if k not in ("padding", "truncation")})
 
 
-def refuse_new_head(name: str, loaded: Loaded, labels: tuple[str, ...]) -> None:
-    """Raise ModelError for a teacher whose head is not one for the task's labels."""
+def refuse_new_head(name: str, loaded: Loaded, labels: tuple[str, ...], head: Mapping[str, Any]) -> None:
+    """Raise ModelError for a teacher whose head is not one for the task's labels, or for the task where `head` has none."""
     if loaded.new_head:
-        raise ModelError(
-            f"teacher {name}: its head does not know the task's labels ({', '.join(labels) or 'one value'}); "
-            "fine-tune it first (teacher.train: {epochs: 2}) or name a model fine-tuned on this task"
-        )
+        what = f"its head does not know the task's labels ({', '.join(labels) or 'one value'})" if head else "has no head for the task"
+        mend = "fine-tune it first (teacher.train: {epochs: 2}) or name a model fine-tuned on this task"
+        raise ModelError(f"teacher {name}: {what}; {mend}")

@@ -83,16 +83,11 @@ def export(
         model.config.save_pretrained(place)
         records.write_json(place / "labels.json", labels)
         facts = {
-            "files": files,
-            "inputs": list(names),
-            "labels": labels,
-            "opset": opset,
-            "tolerance": tolerance,
+            "files": files, "inputs": list(names), "labels": labels, "opset": opset, "tolerance": tolerance,
             "checked": {"batches": len(batches), "rows": sum(len(w) for w in wanted), "texts": len(texts)},
             "latency": _times(model, place, files, names, rows, tokens, seconds),
-            "tokens": tokens,
-            "threads": torch.get_num_threads(),
-        }
+            "tokens": tokens, "threads": torch.get_num_threads(),
+        }  # fmt: skip
         records.write_json(place / MARK, facts)
     return facts
 
@@ -111,8 +106,10 @@ def _check_places(folder: Path, out: Path) -> None:
 
 
 def _open(folder: Path) -> tuple[Any, Any]:
-    head = {"num_labels": load.open_config(str(folder)).num_labels}
-    loaded = load.open_model(str(folder), head, auto="AutoModelForSequenceClassification")
+    config = load.open_config(str(folder))
+    if (config.architectures or [""])[0].endswith("ForQuestionAnswering"):
+        raise ModelError(f"{folder}: answers questions with spans of text, and only classifiers are exported; load it with transformers")
+    loaded = load.open_model(str(folder), {"num_labels": config.num_labels}, auto="AutoModelForSequenceClassification")
     if loaded.new_head:
         raise ModelError(f"{folder}: has no trained classification head; train it on a task first, or name the student's folder of a run")
     if len(loaded.tokenizer) <= len(set(loaded.tokenizer.all_special_ids)):

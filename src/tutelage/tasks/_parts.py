@@ -48,14 +48,15 @@ class Part:
     def keys(self) -> np.ndarray:
         """(rows,) of uint64: a hash of each row's text and pair, the same for texts that differ in case or blanks only."""
         both = zip(self.texts, self.pairs, strict=True) if self.pairs is not None else ((t,) for t in self.texts)
-        return np.array([_key(row) for row in both], dtype=np.uint64)
+        return np.array([key(row) for row in both], dtype=np.uint64)
 
     def first(self, limit: int) -> Part:
         """At most `limit` rows, drawn by the hash of their text: the same rows whatever the order of the file."""
         return self.take(np.sort(np.argsort(self.keys(), kind="stable")[:limit]))
 
 
-def _key(row: tuple[str, ...]) -> int:
+def key(row: tuple[str, ...]) -> int:
+    """A hash of texts, the same for texts that differ in case or blanks only; below 2^64."""
     plain = "\x00".join(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in row)
     return int.from_bytes(hashlib.sha256(plain.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
@@ -95,17 +96,21 @@ def cut(part: Part, shares: Mapping[str, float]) -> dict[str, Part]:
     only a part that would be empty takes the text that lies next to it. A part is its share of all different texts in
     expectation, not exactly.
     """
-    keys, high = part.keys(), 0.0
-    left = np.ones(len(part), dtype=bool)
+    return {name: part.take(index) for name, index in cut_keys(part.keys(), shares).items()}
+
+
+def cut_keys(keys: np.ndarray, shares: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """The numbers of the rows of each part by their hashes (rows,), as `cut` has it; 'train' first."""
+    high, left = 0.0, np.ones(len(keys), dtype=bool)
     out = {}
     for name, share in shares.items():
         high += share
         mine = left & (keys / 2.0**64 < high)
         if left.any() and not mine.any():
             mine = keys == keys[left].min()
-        out[name] = part.take(np.flatnonzero(mine))
+        out[name] = np.flatnonzero(mine)
         left &= ~mine
-    return {"train": part.take(np.flatnonzero(left)), **out}
+    return {"train": np.flatnonzero(left), **out}
 
 
 def leaks(parts: Mapping[str, Part]) -> list[str]:

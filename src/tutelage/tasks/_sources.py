@@ -127,8 +127,25 @@ def _read_movies(name: str, path: Path) -> Part:
 def hub(name: str, columns: Columns) -> Source:
     """A data set of the Hugging Face hub, written owner/name or owner/name:configuration.
 
-    A part whose labels are all hidden (-1) is left out. Raises MissingExtra without `datasets`, and DataError with one
-    sentence for whatever the hub refuses.
+    A part whose labels are all hidden (-1) is left out. Raises as `load_hub` does.
+    """
+    parts: dict[str, Any] = {}
+    notes: list[str] = []
+    order: tuple[str, ...] = ()
+    for part, rows in load_hub(name).items():
+        table, names = _hub_table(f"{name} {part}", rows, columns)
+        order = order or names
+        if part != "train" and not any(x is not None for x in table.columns[columns.label]):
+            notes.append(f"{name}: its {part} part has no labels and is left out")
+            continue
+        parts[part] = functools.partial(_part, table, columns)
+    return Source(parts, {}, order, tuple(notes))
+
+
+def load_hub(name: str) -> dict[str, Any]:
+    """The parts 'train', 'dev' and 'test' of a hub data set, written owner/name or owner/name:configuration.
+
+    Raises MissingExtra without `datasets`, and DataError with one sentence for whatever the hub refuses.
     """
     try:
         import datasets
@@ -144,19 +161,7 @@ def hub(name: str, columns: Columns) -> Source:
     found = {part: next((loaded[n] for n in names if n in loaded), None) for part, names in ALIASES.items()}
     if found["train"] is None:
         raise DataError(f"task.data={name}: no part called train (parts: {', '.join(loaded)})")
-    parts: dict[str, Any] = {}
-    notes: list[str] = []
-    order: tuple[str, ...] = ()
-    for part, rows in found.items():
-        if rows is None:
-            continue
-        table, names = _hub_table(f"{name} {part}", rows, columns)
-        order = order or names
-        if part != "train" and not any(x is not None for x in table.columns[columns.label]):
-            notes.append(f"{name}: its {part} part has no labels and is left out")
-            continue
-        parts[part] = functools.partial(_part, table, columns)
-    return Source(parts, {}, order, tuple(notes))
+    return {part: rows for part, rows in found.items() if rows is not None}
 
 
 def _hub_table(source: str, rows: Any, columns: Columns) -> tuple[_tables.Table, tuple[str, ...]]:

@@ -55,7 +55,7 @@ def read_table(path: Path, wanted: Mapping[str, str] | None) -> Table:
     readers = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path}: no format known for '{path.suffix}' files; give one of {', '.join(FORMATS)}")
-    with _sentences(path):
+    with sentences(path):
         if path.is_dir():
             raise DataError(f"{path}: a folder where a file is needed")
         if path.stat().st_size == 0:
@@ -71,7 +71,7 @@ def read_plain(path: Path, wanted: Sequence[str], header: Sequence[str] | None =
 
     `header` names the columns of a file without a header. Raises DataError as `read` does.
     """
-    with _sentences(path):
+    with sentences(path):
         return _delimited(path, {name: name for name in wanted}, "\t", header, strict=False)
 
 
@@ -109,7 +109,7 @@ def check(path: Path | str, wanted: Mapping[str, str] | None, found: Sequence[st
 
 
 @contextlib.contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def sentences(path: Path) -> Iterator[None]:
     """Turn what a reader raises into one sentence."""
     try:
         yield

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Split:
     """One part of the data in columns."""
 
-    columns: dict[str, list[str]]
-    """Text columns by role: 'text' and, for pairs, 'pair'."""
+    columns: dict[str, list[Any]]
+    """Columns by role: of texts 'text' and, for pairs, 'pair'."""
     gold: np.ndarray
-    """Class numbers (rows,), 0/1 rows of labels (rows, labels), or numbers (rows,); -1 or NaN where there is no label."""
+    """Class numbers (rows,), 0/1 rows of labels (rows, labels), numbers (rows,), or spans (rows, 2); -1 or NaN: no label."""
     ids: list[int]
     """Row numbers in the source, 0 first."""
     source: str = ""
@@ -31,6 +31,8 @@ class Split:
     """Weight of each label in the label loss, float32 in the shape of `gold`; None weighs all alike."""
     total: int = 0
     """Rows of the source that `ids` count."""
+    about: Any = None
+    """What the task knows of the whole data, for its own use."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +61,9 @@ class Data:
 
 
 def has_label(gold: np.ndarray) -> np.ndarray:
-    """(rows,) of bool: whether the row has a label, neither -1 nor NaN."""
+    """(rows,) of bool: whether the row has a label, neither -1 nor NaN (None in an array of objects)."""
+    if gold.dtype == object:
+        return np.array([one is not None for one in gold], dtype=bool)
     first = gold.reshape(len(gold), -1)[:, 0] if len(gold) else gold
     return ~np.isnan(first) if np.issubdtype(first.dtype, np.floating) else first >= 0
 
@@ -72,6 +76,8 @@ class Encoded:
     """Rows ready for a model, in columns: ragged ones of shape (tokens, ...) a row and fixed ones of shape (...) a row.
 
     Batches are padded to their own longest row. Nothing is padded or turned into a tensor before its batch is made.
+    `extra` columns are ragged, padded with 0 and no model inputs: the task finds them in `Batch.extra`. `about` is what
+    predictions and truths are made from where rows are not the items that are scored; it has a `digest` and `join(other)`.
     """
 
     def __init__(
@@ -85,8 +91,10 @@ class Encoded:
         mask: bool = True,
         truncated: int = 0,
         weight: np.ndarray | None = None,
+        extra: Mapping[str, np.ndarray] | None = None,
+        about: Any = None,
     ):
-        self.ragged, self.fixed = dict(ragged), dict(fixed or {})
+        self.ragged, self.fixed, self.extra, self.about = dict(ragged), dict(fixed or {}), dict(extra or {}), about
         self.lengths, self.gold = np.asarray(lengths, dtype=np.int64), gold
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
         self.pad, self.mask, self.truncated, self.weight = dict(pad or {}), mask, truncated, weight
@@ -108,15 +116,26 @@ class Encoded:
             parts += [name, str(column.dtype), list(column.shape[1:]), _bytes(column)]
         return digest(*parts)
 
+    @property
+    def gold_digest(self) -> str:
+        """SHA-256 over what is learned and scored: labels, extra columns, and what predictions are made from."""
+        extra = [part for name in sorted(self.extra) for part in (name, _bytes(self.extra[name]))]
+        return digest(_bytes(self.gold), *extra, "" if self.about is None else self.about.digest)
+
     def join(self, other: Encoded) -> Encoded:
         """These rows, then the other's."""
-        ragged = {k: np.concatenate([v, other.ragged[k]]) for k, v in self.ragged.items()}
-        fixed = {k: np.concatenate([v, other.fixed[k]]) for k, v in self.fixed.items()}
+        ragged, fixed, extra = (
+            {k: np.concatenate([v, theirs[k]]) for k, v in mine.items()}
+            for mine, theirs in ((self.ragged, other.ragged), (self.fixed, other.fixed), (self.extra, other.extra))
+        )
         lengths, gold = np.concatenate([self.lengths, other.lengths]), np.concatenate([self.gold, other.gold])
         weight = None if self.weight is None or other.weight is None else np.concatenate([self.weight, other.weight])
         assert (weight is None) == (self.weight is None) == (other.weight is None), "rows with and without label weights"
         truncated = self.truncated + other.truncated
-        return Encoded(ragged, lengths, gold, fixed=fixed, pad=self.pad, mask=self.mask, truncated=truncated, weight=weight)
+        about = None if self.about is None else self.about.join(other.about)
+        return Encoded(
+            ragged, lengths, gold, fixed=fixed, pad=self.pad, mask=self.mask, truncated=truncated, weight=weight, extra=extra, about=about
+        )
 
     def batch(self, index: Sequence[int] | np.ndarray) -> Batch:
         """The rows of `index` as tensors, padded on the right to the longest of them."""
@@ -126,22 +145,28 @@ class Encoded:
         lengths = self.lengths[index]
         width = int(lengths.max()) if len(index) else 0
         inputs: dict[str, Tensor] = {}
+        extra: dict[str, Tensor] = {}
         filled = np.arange(width)[None, :] < lengths[:, None]
-        for name, column in self.ragged.items():
-            dtype = np.int64 if np.issubdtype(column.dtype, np.integer) else column.dtype
-            block = np.full((len(index), width, *column.shape[1:]), self.pad.get(name, 0), dtype=dtype)
-            block[filled] = np.concatenate([column[self.starts[i] : self.starts[i + 1]] for i in index])
-            inputs[name] = torch.from_numpy(block)
+        for into, columns in ((inputs, self.ragged), (extra, self.extra)):
+            for name, column in columns.items():
+                dtype = np.int64 if np.issubdtype(column.dtype, np.integer) else column.dtype
+                block = np.full((len(index), width, *column.shape[1:]), self.pad.get(name, 0), dtype=dtype)
+                block[filled] = np.concatenate([column[self.starts[i] : self.starts[i + 1]] for i in index])
+                into[name] = torch.from_numpy(block)
         for name, column in self.fixed.items():
             inputs[name] = torch.from_numpy(np.ascontiguousarray(column[index]))
         if self.ragged and self.mask:
             inputs["attention_mask"] = torch.from_numpy(filled.astype(np.int64))
         gold, weight = self.gold[index], None if self.weight is None else torch.from_numpy(self.weight[index])
-        return Batch(inputs, torch.from_numpy(gold), torch.from_numpy(has_label(gold)), torch.from_numpy(index), weight)
+        return Batch(inputs, torch.from_numpy(gold), torch.from_numpy(has_label(gold)), torch.from_numpy(index), weight, extra)
 
 
 class Task:
-    """Data, labels and metric. `outputs` names what a model of this task puts out, an example or a token each."""
+    """Data, labels and metric. `outputs` names what a model of this task puts out, an example or a token each.
+
+    Rows are what a model is fed with; items are what is predicted and scored. They are the same unless a task says
+    otherwise, as where one question is put to several windows of a long text.
+    """
 
     is_part = False
     outputs: Mapping[str, str] = {"logits": "example"}
@@ -181,13 +206,33 @@ class Task:
         """The label loss as a term."""
         raise NotImplementedError
 
-    def predict(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Predictions from raw outputs: class numbers, 0/1 rows, or numbers."""
+    def cut(self, encoded: Encoded) -> str:
+        """What a user should hear of rows that `encoded.truncated` counts."""
+        limit = getattr(self, "max_length", None)
+        return f"{encoded.truncated} of {len(encoded)} texts are longer than {limit} tokens and were cut (task.max_length)"
+
+    def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
+        """Predictions from raw outputs, one an item: class numbers, 0/1 rows, numbers, or texts.
+
+        Outputs of a token each stand end to end, those of row i from `encoded.starts[i]` to `encoded.starts[i + 1]`.
+        """
         raise NotImplementedError
+
+    def truth(self, encoded: Encoded) -> np.ndarray:
+        """What is right, one an item."""
+        return encoded.gold
 
     def score(self, predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
         """Every metric of the task by name, in natural units (accuracy in [0, 1])."""
         raise NotImplementedError
+
+    def each(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray | None:
+        """The primary metric's value of each item, (items,), where the metric is their mean and has no closed form."""
+        return None
+
+    def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]] | None:
+        """What to keep of each item in the per-example results; None keeps labels and raw outputs."""
+        return None
 
     @property
     def primary(self) -> str:

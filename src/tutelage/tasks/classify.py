@@ -280,7 +280,7 @@ class Classify(Task):
                 each = (cells * batch.weight).sum(-1)
         return Term((each * batch.labelled).sum(), "label", weight)
 
-    def predict(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """Class numbers (rows,), 0/1 rows of labels (rows, labels), or float values (rows,)."""
         logits = np.asarray(outputs["logits"])
         if self.kind == "value":

@@ -1,0 +1,101 @@
+"""What a model card says of a kind of task: its tag on the hub, what the model is and gives, and code that runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """The words for one kind of task."""
+
+    pipeline: str
+    """The hub's name for what the model does."""
+    noun: str
+    """The model with its article: 'A text classifier'."""
+    target: str
+    """What the labels are where they have no names."""
+    use: str
+    """What it does with which rows; `{source}` is the data."""
+    code: str
+    """Lines that load a folder with plain transformers and run one row."""
+
+
+def of(record: Record) -> Kind:
+    """The kind of a record's task."""
+    task = (record.get("recipe") or {}).get("task") or {}
+    if task.get("kind") == "span_qa":
+        return _reader(record, task)
+    named = bool((record.get("data") or {}).get("labels"))
+    return Kind(
+        "text-classification",
+        "A text classifier" if named else "A text regressor",
+        "a number (regression)",
+        f"It gives texts like those of its data ({{source}}) {'a label' if named else 'a number'} of the kind named there.",
+        _classifier_code(task, named),
+    )
+
+
+def _classifier_code(task: Mapping[str, Any], named: bool) -> str:
+    texts = '"A text.", "Its pair."' if task.get("pair") else '"A text to judge."'
+    if not named:
+        last = "print(float(logits[0, 0]))"
+    elif task.get("target") == "labels":
+        last = "print([model.config.id2label[i] for i in (logits[0] > 0).nonzero()[:, 0].tolist()])"
+    else:
+        last = "print(model.config.id2label[int(logits[0].argmax())])"
+    return f"""\
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+inputs = tokenizer({texts}, truncation=True, max_length={int(task.get("max_length") or 128)}, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**inputs).logits
+{last}"""
+
+
+def _reader(record: Record, task: Mapping[str, Any]) -> Kind:
+    some = any(str(note).startswith("questions without an answer") for note in (record.get("data") or {}).get("notes") or ())
+    use = "It answers questions on texts like those of its data ({source}) with a span of the text"
+    return Kind(
+        "question-answering",
+        "An extractive question answerer",
+        "spans of the text" + (", or none" if some else ""),
+        use + (", or says that the text holds no answer." if some else "."),
+        _reader_code(task, some),
+    )
+
+
+def _reader_code(task: Mapping[str, Any], some: bool) -> str:
+    threshold = float(task.get("null_threshold") or 0.0)
+    null = "null = float(out.start_logits[0, 0] + out.end_logits[0, 0])  # the first token stands for no answer\n" if some else ""
+    last = "text[spans[first][0] : spans[last][1]]"
+    last = f'"no answer" if null - float(scores.max()) > {threshold:g} else {last}' if some else last
+    return f"""\
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+question, text = "Where was it found?", "It was found in a drawer, years later."
+inputs = tokenizer(
+    question, text, truncation="only_second", max_length={int(task.get("max_length") or 384)},
+    return_offsets_mapping=True, return_tensors="pt",
+)  # one window; longer texts need several
+spans = inputs.pop("offset_mapping")[0].tolist()
+inside = torch.tensor([part == 1 for part in inputs.sequence_ids(0)])
+with torch.inference_mode():
+    out = model(**inputs)
+start, end = (x[0].float().masked_fill(~inside, -torch.inf) for x in (out.start_logits, out.end_logits))
+pairs = torch.ones(len(start), len(start)).triu().tril({int(task.get("max_answer") or 30) - 1}).bool()
+scores = (start[:, None] + end[None, :]).masked_fill(~pairs, -torch.inf)
+first, last = divmod(int(scores.argmax()), len(start))
+{null}print({last})"""
