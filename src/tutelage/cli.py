@@ -122,7 +122,7 @@ def list_parts(kind: str | None, as_json: bool) -> None:
     for title, many in parts.items():
         click.secho(title, bold=True)
         for name, line in many.items():
-            click.echo(f"  {name:<14}{line}")
+            click.echo(f"  {name:<16} {line}")
 
 
 @main.command(epilog="Example: tutelage show recipes/quickstart.yaml train.epochs=5   |   tutelage show kd")

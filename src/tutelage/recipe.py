@@ -98,6 +98,8 @@ class Teacher:
             yield "checkpoints", "has no effect without teacher.train; leave it out, or name folders in route"
         if self.route and self.train:
             yield "route", "has no effect beside teacher.train, whose own checkpoints count; set checkpoints"
+        if self.checkpoints and self.train and self.train.patience:
+            yield "train.patience", "may end the training before all checkpoints are passed; leave it out"
         for name in ("checkpoints", "route"):
             if getattr(self, name) and not self.model:
                 yield name, "has no effect without a single teacher.model; leave it out"

@@ -22,7 +22,7 @@ from ..find import find
 from ..methods._method import Method
 from ..models import cost
 from ..models.load import Loaded, weights_digest
-from ..recipe import Recipe
+from ..recipe import Recipe, Training
 from . import account, judge
 from .checkpoint import ANCHOR
 from .machine import Machine
@@ -128,6 +128,7 @@ class _Run:
         """Everything in order; returns the record."""
         recipe = self.recipe
         self._kinds()
+        self._foresee()
         teacher = self._teacher() if recipe.teacher else None
         for method in (*recipe.compare, recipe.method):
             self._student(method, teacher)
@@ -154,21 +155,22 @@ class _Run:
                 if wrong:
                     why = "needs one row of probabilities an example, and this task's outputs stand token by token"
                     raise ConfigError([(f"teacher.{name}", f"{why}; take models and the average of logits")])
-        if given and given.average == "probabilities":
-            if self.recipe.task.kind == "value":
-                raise ConfigError(
-                    "teacher.average: has no effect on a task of values, whose outputs are averaged as they are; leave it out"
-                )
-            if any(getattr(m, "form", "") == "mse" for m in (self.recipe.method, *self.recipe.compare)):
-                raise ConfigError(
-                    "teacher.average: an average of probabilities has no raw logits, which method form mse matches; use logits or form kl"
-                )
+        if given and given.average == "probabilities" and self.recipe.task.kind == "value":
+            raise ConfigError("teacher.average: has no effect on a task of values, whose outputs are averaged as they are; leave it out")
         for i, method in enumerate((self.recipe.method, *self.recipe.compare)):
             where = f"compare[{i - 1}]" if i else "method"
-            if self.recipe.task.kind == "value" and getattr(method, "temperature", None) not in (None, type(method)().temperature):
+            if self.recipe.task.kind == "value" and _other_number(method, "temperature"):
                 raise ConfigError(
                     f"{where}.temperature: has no effect on a task of values, whose distance is the squared error; leave it out"
                 )
+
+    def _foresee(self) -> None:
+        """Let every method look at its budget and models before anything is trained: what it refuses then costs nothing."""
+        recipe, start = self.recipe, self._start(trained=False)
+        budgets = [recipe.train] + ([self._short(recipe.search.learning_rates[0])] if recipe.search else [])
+        for method in (*recipe.compare, recipe.method):
+            for training in budgets:
+                self.shop.plan(method, start, training)
 
     # ---- teacher
 
@@ -191,27 +193,32 @@ class _Run:
         return teacher
 
     def _route(self, finished: Member) -> tuple[Member, ...]:
-        """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last."""
-        given, shop = self.recipe.teacher, self.shop
+        """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last; read when used."""
+        given, shop, members = self.recipe.teacher, self.shop, []
         assert given is not None
-        if given.checkpoints:
-            folder = self.trained[0].folder
-            base = shop.open(str(folder / "model"), given.seed)
-            states = [load_file(folder / f"{ANCHOR}{number}.safetensors") for number in range(1, given.checkpoints)]
-        else:
-            states = []
-            for place in given.route:
-                base = shop.open(place, given.seed)
-                refuse_new_head(place, base, self.data.labels, shop.head)
-                states.append(base.model.state_dict())
-        members = []
-        for number, state in enumerate(states, 1):
-            model = copy.deepcopy(base.model)
-            model.load_state_dict(state)
-            model = model.to(self.machine.device).eval().requires_grad_(False)
+        files = [self.trained[0].folder / f"{ANCHOR}{number}.safetensors" for number in range(1, given.checkpoints or 1)]
+        for number, file in enumerate(files, 1):
+            load = functools.partial(self._checkpoint, finished, file)
             title = f"{finished.title}, checkpoint {number}"
-            members.append(dataclasses.replace(finished, title=title, load=functools.partial(_same, model), weights=weights_digest(model)))
+            members.append(dataclasses.replace(finished, title=title, load=load, weights=records.file_digest(file)))
+        for place in given.route:
+            loaded = shop.open(place, given.seed)
+            refuse_new_head(place, loaded, self.data.labels, shop.head)
+            if tokenizer_digest(loaded.tokenizer) != finished.tokenizer:
+                raise ConfigError(f"teacher.route: {place} has another tokenizer than the teacher; name checkpoints of its own training")
+            load = functools.partial(lambda place: self._frozen(shop.open(place, given.seed).model), place)
+            weights = weights_digest(loaded.model)
+            members.append(dataclasses.replace(finished, title=Path(place).name, load=load, weights=weights))
         return (*members, finished) if members else ()
+
+    def _checkpoint(self, finished: Member, file: Path) -> Any:
+        """The teacher as it was in the middle of its training."""
+        model = copy.deepcopy(finished.load())
+        model.load_state_dict(load_file(file))
+        return self._frozen(model)
+
+    def _frozen(self, model: Any) -> Any:
+        return model.to(self.machine.device).eval().requires_grad_(False)
 
     def _member(self, key: str, name: str) -> Member:
         given, shop = self.recipe.teacher, self.shop
@@ -233,7 +240,7 @@ class _Run:
                 loaded = shop.open(str(trained.model), given.seed)
         else:
             refuse_new_head(name, loaded, self.data.labels, shop.head)
-        model = loaded.model.to(self.machine.device).eval().requires_grad_(False)
+        model = self._frozen(loaded.model)
         self.loaded[key] = loaded
         self.models[key] = account.model(f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
         return Member(
@@ -247,10 +254,15 @@ class _Run:
 
     # ---- students
 
-    def _start(self) -> Start:
-        """The student before training: the same for every method."""
+    def _short(self, rate: float) -> Training:
+        """How a candidate of the search is trained."""
+        assert self.recipe.search
+        return dataclasses.replace(self.recipe.train, learning_rate=rate, epochs=self.recipe.search.epochs, steps=None, tokens=None)
+
+    def _start(self, trained: bool = True) -> Start:
+        """The student before training: the same for every method. `trained` False stands in where the teacher is not yet."""
         recipe, shop = self.recipe, self.shop
-        if recipe.student.start == "teacher" and recipe.teacher and recipe.teacher.train:
+        if trained and recipe.student.start == "teacher" and recipe.teacher and recipe.teacher.train:
             loaded = self.loaded["teacher"]
             loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
         else:
@@ -267,8 +279,7 @@ class _Run:
             tried: list[dict[str, Any]] = []
             if recipe.search:
                 for rate in recipe.search.learning_rates:
-                    short = dataclasses.replace(training, learning_rate=rate, epochs=recipe.search.epochs, steps=None, tokens=None)
-                    found = self.shop.train(f"{key}, rate {rate:g}", method, self._start(), short, recipe.seed, teacher)
+                    found = self.shop.train(f"{key}, rate {rate:g}", method, self._start(), self._short(rate), recipe.seed, teacher)
                     tried.append({"learning_rate": rate, "score": found.facts["score"]})
                 best = max(tried, key=lambda t: t["score"])
                 training = dataclasses.replace(training, learning_rate=best["learning_rate"])
@@ -317,8 +328,10 @@ class _Run:
                 self.models[key]["latency"] = latency
 
 
-def _same(model: Any) -> Any:
-    return model
+def _other_number(method: Method, name: str) -> bool:
+    """Whether a setting of that name is a number and not the default."""
+    value = getattr(method, name, None)
+    return isinstance(value, int | float) and value != getattr(type(method), name, None)
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

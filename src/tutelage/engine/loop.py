@@ -71,6 +71,8 @@ class Loop:
         self.stages = job.method.stages(job.facts)
         torch.manual_seed(stream(job.seed, "maps"))
         self.maps = nn.ModuleDict(job.method.maps(job.facts)).to(self.machine.device)
+        self.outputs = dict.fromkeys((r for r, s in job.method.roles(job.facts).items() if s.head == "masked_lm"), ("logits",))
+        """What models with another head than the task's put out, by role."""
         self.trained = sorted({turn.role for stage in self.stages for turn in stage.turns})
         for role in self.trained:
             job.models[role].to(self.machine.device)
@@ -241,10 +243,11 @@ class Loop:
         inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else NOTHING
         model = self._model(stage, role)
         given = augment.own(batch.inputs, "") if inputs is None else inputs
+        names = self.outputs.get(real, job.task.outputs)
         if real == turn.role or inputs is not None:
-            return forward(model, given, job.task.outputs, inside)
+            return forward(model, given, names, inside)
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
-            return forward(model, given, job.task.outputs, inside)
+            return forward(model, given, names, inside)
 
     def _freeze(self, turn: Turn) -> None:
         """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""
@@ -282,7 +285,7 @@ class Loop:
         entry: dict[str, Any] = {"score": score, "step": state.total, "file": f"best-{state.stage}-{state.total:09d}.safetensors"}
         keys = [stage.name, ""] if stage.select and role == _judged(self.stages[-1]) else [stage.name]
         better = [k for k in keys if k not in state.best or score > state.best[k]["score"]]
-        state.looks_without = 0 if stage.name in better else state.looks_without + 1
+        state.looks_without = 0 if stage.name in better or not stage.select else state.looks_without + 1
         for key in better:
             state.best[key] = entry
         wanted = job.training.select == "best" or any(s.start_from.endswith("best") for s in self.stages)

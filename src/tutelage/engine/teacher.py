@@ -70,8 +70,11 @@ class Teacher:
             )
         if self.given is not None and needs.same_tokens:
             raise ConfigError("method: shows the teacher rows that no file of probabilities knows; give a teacher model")
-        if inside and len(self.members) > 1:
-            raise ConfigError("method: needs a teacher's inner states, which several teachers cannot give as one; name one teacher.model")
+        if (inside or needs.same_tokens) and len(self.members) > 1:
+            what = "inner states" if inside else "view of rows that the method makes"
+            raise ConfigError(f"method: needs a teacher's {what}, which several teachers cannot give as one; name one teacher.model")
+        if needs.raw_logits and self.average == "probabilities":
+            raise ConfigError("teacher.average: an average of probabilities has no raw logits, which the method matches; use logits")
         if not any(m.tokenizer != student for m in self.members):
             return
         if "token" in self.task.outputs.values():

@@ -132,10 +132,11 @@ class Workshop:
         `anchors` checkpoints of the training are kept beside the result, the finished model being the last.
         """
         teacher = teacher if method.uses_teacher else None
-        rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
+        rows, facts = self.plan(method, start, training)
         dev = self.encoded(start.tokenizer, "dev")
-        facts = self.facts(method, start, training, rows, teacher)
-        key = self._key(method, start, training, seed, rows, dev, teacher, anchors)
+        if anchors > facts.steps:
+            raise ConfigError(f"teacher.checkpoints: {anchors} for {facts.steps} optimizer steps of the teacher's training; lower it")
+        key = self._key(method, start, training, seed, rows, dev, teacher, facts, anchors)
         folder = self.store / "trainings" / key
         with records.locked(folder, wait=True) if self.machine.main else contextlib.nullcontext():
             done = folder / "result" / "training.json"
@@ -194,15 +195,25 @@ class Workshop:
                 records.write_json(result / "training.json", known)
             loop.checkpoints.clear()
 
-    def facts(self, method: Method, start: Start, training: Training, rows: Encoded, teacher: Teacher | None) -> Facts:
+    def plan(self, method: Method, start: Start, training: Training) -> tuple[Encoded, Facts]:
+        """The rows that a method learns from and what it may know; raises ConfigError for what it refuses."""
+        rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
+        facts = self.facts(method, start, training, rows)
+        method.roles(facts)
+        for stage in method.stages(facts):
+            method.needs(facts, stage.name)
+        return rows, facts
+
+    def facts(self, method: Method, start: Start, training: Training, rows: Encoded) -> Facts:
         """What the method may know, and the budget in optimizer steps."""
         per_epoch = -(-len(rows) // training.batch_size)
         steps = training.steps or (training.epochs or 3) * per_epoch
         if training.tokens:
             steps = max(1, round(training.tokens / max(1, int(rows.starts[-1])) * per_epoch))
         shapes = {"student": start.model.config}
-        if teacher is not None and len(teacher.members) == 1 and self.recipe.teacher and self.recipe.teacher.model:
-            shapes["teacher"] = open_config(self.recipe.teacher.model)
+        teacher = self.recipe.teacher if method.uses_teacher else None
+        if teacher and teacher.model:
+            shapes["teacher"] = open_config(teacher.model)
         known = {role: anatomy.shape(c) for role, c in shapes.items() if c.model_type in anatomy.STACKS}
         return Facts(
             steps=steps,
@@ -211,7 +222,7 @@ class Workshop:
             widths={r: s.width for r, s in known.items()},
             heads={r: s.heads for r, s in known.items()},
             kept_layers=start.kept_layers,
-            checkpoints=len(teacher.route) if teacher else 0,
+            checkpoints=(teacher.checkpoints or (len(teacher.route) + 1 if teacher.route else 0)) if teacher else 0,
             task_kind=self.task.kind,
             labels=len(self.data.labels),
             mask_token=getattr(start.tokenizer, "mask_token_id", None),
@@ -227,13 +238,17 @@ class Workshop:
         rows: Encoded,
         dev: Encoded,
         teacher: Teacher | None,
+        facts: Facts,
         anchors: int,
     ) -> str:
+        route = teacher.route if teacher and any("@" in (s.teacher or "") for s in method.stages(facts)) else ()
+        named = [Path(spec.start) for spec in method.roles(facts).values()]
         return records.digest(
             {
                 "format": FORMAT,
                 "version": __version__,
-                "code": records.file_digest(Path(inspect.getfile(type(method)))),
+                "code": _code(Path(inspect.getfile(type(method)))),
+                "named": [records.file_digest(f) for place in named if place.is_dir() for f in sorted(place.glob("*.safetensors"))],
                 "method": config.dump(method),
                 "training": config.dump(training),
                 "seed": seed,
@@ -244,7 +259,7 @@ class Workshop:
                 "gold": rows.gold_digest,
                 "dev": [dev.digest, dev.gold_digest],
                 "labels": self.data.labels,
-                "teacher": [[m.weights, m.tokenizer] for m in (*teacher.members, *teacher.route)]
+                "teacher": [[m.weights, m.tokenizer] for m in (*teacher.members, *route)]
                 + [teacher.average, config.dump(self.recipe.signals)]
                 if teacher
                 else None,
@@ -300,6 +315,14 @@ class _Roles(dict):
                 raise ConfigError(f"method.layers: {spec.layers} asked for; the model has {depth}")
             model = find("surgery", "keep_layers")(keep="even", count=spec.layers)(model)
         return model.to(self.shop.machine.device).eval().requires_grad_(False)
+
+
+@functools.cache
+def _code(own: Path) -> list[str]:
+    """Digests of what decides what a method does: its own file, and all that methods share."""
+    shared = Path(inspect.getfile(Method)).parent
+    files = {own, *shared.glob("*.py"), shared.parent / "losses.py", shared.parent / "schedules.py"}
+    return [records.file_digest(f) for f in sorted(files)]
 
 
 @functools.lru_cache(maxsize=16)

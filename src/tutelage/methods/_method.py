@@ -102,7 +102,7 @@ class Stage:
     teacher: str | None = "teacher"
     """The role that `see.teacher` shows: 'teacher', 'teacher@2' (its stored checkpoint), another frozen role, or None."""
     start_from: str = "last"
-    """'last', 'init', 'best' (of the stage before) or '<stage>:best'."""
+    """'last', 'init', 'best' (of the stage before), '<stage>:best' or ':best' (of all stages that select)."""
     optimizer: Literal["continue", "fresh"] = "fresh"
     """'continue' keeps moments and the course of the rate, which then spans all stages that continue."""
     select: bool = True

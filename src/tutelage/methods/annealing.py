@@ -59,8 +59,10 @@ class Annealing(Method):
 
 def two_stages(facts: Facts, label_share: float) -> tuple[int, int]:
     """The budget's steps before and in the label stage, at least one each where there are two."""
-    second = min(max(1, round(label_share * facts.steps)), max(1, facts.steps - 1))
-    return max(1, facts.steps - second), second
+    if facts.steps < 2:
+        raise ConfigError("method: has two stages, and the budget is a single optimizer step; train longer")
+    second = min(max(1, round(label_share * facts.steps)), facts.steps - 1)
+    return facts.steps - second, second
 
 
 def temperatures(given: int | None, steps: int, facts: Facts) -> int:

@@ -38,8 +38,8 @@ class Backward(Method):
     """True divides the gradient of each row by its norm and multiplies by the norm of the row's input."""
     every: Count = 2
     """Epochs that moved rows live before they are made anew from the original rows."""
-    start: Annotated[int, Field(ge=0)] = 1
-    """Epochs on the training rows alone before the first rows are moved."""
+    start: Annotated[int, Field(ge=0)] | None = None
+    """Epochs on the training rows alone before the first rows are moved; null takes one, or none in a budget of one epoch."""
     temperature: Positive = 2.0
     """Divides both logits before the softmax; the term is multiplied by its square."""
     soft_weight: Positive = 1.0
@@ -54,7 +54,10 @@ class Backward(Method):
         def refresh(see: See) -> dict[str, Tensor]:
             return self._images(see) if "pixel_values" in see.batch.inputs else self._texts(see, facts)
 
-        made = Augment(refresh, once=_maps, every=self.every, start=self.start, drops=("input_ids", "pixel_values"))
+        start = min(1, facts.epochs - 1) if self.start is None else self.start
+        if start >= facts.epochs:
+            raise ConfigError(f"method.start: no row is ever moved, {start} epochs are the whole budget of {facts.epochs}; lower it")
+        made = Augment(refresh, once=_maps, every=self.every, start=start, drops=("input_ids", "pixel_values"))
         return [Stage("train", (Turn(self.terms),), facts.steps, augment=made)]
 
     def terms(self, see: See) -> dict[str, Term]:

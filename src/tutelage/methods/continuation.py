@@ -14,6 +14,7 @@ from pydantic import Field
 
 from .. import schedules
 from ..config import Count, NonNegative, settings
+from ..errors import ConfigError
 from ..rows import Term
 from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, scaled_distance
 from .annealing import temperatures
@@ -52,6 +53,8 @@ class Continuation(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         levels = temperatures(self.max_temperature, facts.steps, facts)
+        if self.label_from is None and facts.epochs < 2:
+            raise ConfigError(f"method.labels: the course '{self.labels}' is for 2 epochs or more; train longer, or take ramp or step")
 
         def terms(see: See) -> dict[str, Term]:
             psi, phi = self.psi(see.progress), self.phi(see.progress, levels)

@@ -2,7 +2,7 @@
 
 Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equations 7 to 10, and its public task_distill.py.
 Departures: no augmented data; means run over real tokens alone, theirs over padded places too; a map between equal widths
-starts as the identity; the label loss is ours to weigh; one recipe setting trains both stages.
+starts as the identity, and each pair of layers has its own; the label loss is ours to weigh; one recipe setting trains both stages.
 """
 
 from __future__ import annotations

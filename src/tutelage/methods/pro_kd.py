@@ -1,4 +1,4 @@
-"""Pro-KD: the student follows in the teacher's footsteps, with a temperature that falls, then learns the labels.
+"""Pro-KD: the student follows in the teacher's footsteps, with a temperature that falls (form mse), then learns the labels.
 
 Source: Rezagholizadeh, Jafari et al. 2022, arXiv:2110.08532, of which the abstract alone was read: the student follows the
 teacher's training instead of the finished teacher. The loss, the smoothing, the spacing and the budget are reconstructed
@@ -70,9 +70,9 @@ class ProKd(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         first, second = two_stages(facts, self.label_share)
-        label = Stage("label", (Turn(Finetune().terms),), second, teacher=None, start_from="best")
+        label = Stage("label", (Turn(Finetune().terms),), second, teacher=None, start_from=":best")
         if self.teacher == "checkpoints":
-            numbers = chosen(self.checkpoints, "checkpoints", facts)
+            numbers = chosen(self.checkpoints, "checkpoints", facts, first)
 
             def terms(place: int, of: int) -> Callable[[See], dict[str, Term]]:
                 return functools.partial(self._follow, role="teacher", level=place, levels=of)

@@ -37,16 +37,18 @@ class Rco(Method):
     """Whether each anchor has an optimizer and a course of the rate of its own."""
 
     def stages(self, facts: Facts) -> list[Stage]:
-        return along_the_route(chosen(self.anchors, "anchors", facts), facts.steps, lambda place, of: self.terms, self.optimizer)
+        return along_the_route(
+            chosen(self.anchors, "anchors", facts, facts.steps), facts.steps, lambda place, of: self.terms, self.optimizer
+        )
 
     def terms(self, see: See) -> dict[str, Term]:
         return soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
 
 
-def chosen(asked: int | None, setting: str, facts: Facts) -> list[int]:
+def chosen(asked: int | None, setting: str, facts: Facts, steps: int) -> list[int]:
     """The numbers (1 the first) of the teacher's checkpoints to follow, the last always among them.
 
-    Raises ConfigError where the teacher has none, fewer than asked, or more than the budget has steps.
+    Raises ConfigError where the teacher has none, fewer than asked, or more than there are `steps` to share out.
     """
     have = facts.checkpoints
     if have < 2:
@@ -55,8 +57,8 @@ def chosen(asked: int | None, setting: str, facts: Facts) -> list[int]:
     count = asked or have
     if count > have:
         raise ConfigError(f"method.{setting}: {count} checkpoints asked for; the teacher has {have}; keep more with teacher.checkpoints")
-    if count > facts.steps:
-        raise ConfigError(f"method.{setting}: {count} checkpoints for {facts.steps} optimizer steps; lower it or train longer")
+    if count > steps:
+        raise ConfigError(f"method.{setting}: {count} checkpoints for {steps} optimizer steps; lower it or train longer")
     return [have - (count - 1 - i) * have // count for i in range(count)]
 
 
