@@ -95,6 +95,8 @@ def cross_entropy(student: Tensor, teacher: Tensor, *, kind: str, allowed: Tenso
         total = -(t * _log_sigmoid(s) + (1 - t) * _log_sigmoid(-s))
     else:
         log_s = log_probabilities(student, allowed)
+        if allowed is not None:
+            log_s = log_s.masked_fill(~allowed, 0.0)  # 0 * inf would reach the teacher's gradient
         total = -(log_probabilities(teacher, allowed).exp() * log_s)
     return (total if allowed is None else total.masked_fill(~allowed, 0.0)).sum(-1)
 
