@@ -59,6 +59,7 @@ class Relations(Method):
         return Needs(Inside(heads=(small,)), Inside(heads=(layer,)))
 
     def stages(self, facts: Facts) -> list[Stage]:
+        layers(facts)
         heads = self.heads or next(
             (h for h in (facts.heads["teacher"], facts.heads["student"]) if not any(w % h for w in facts.widths.values())), 1
         )
