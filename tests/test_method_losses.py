@@ -126,6 +126,10 @@ def test_correlation_distance_is_one_less_numpys_corrcoef(seed):
     assert np.allclose(losses.correlation_distance(s, t).numpy(), rival, atol=1e-5)
     assert torch.allclose(losses.correlation_distance(3 * t + 2, t), torch.zeros(5), atol=1e-5)
     assert torch.allclose(losses.correlation_distance(-t, t), torch.full((5,), 2.0), atol=1e-5)
+    allowed = torch.ones(5, 7, dtype=torch.bool)
+    allowed[:, 4:] = False
+    alone = losses.correlation_distance(s[:, :4], t[:, :4])
+    assert torch.allclose(losses.correlation_distance(s, t, allowed), alone, atol=1e-5)
 
 
 # ---- relations and scores, in naive loops over examples, heads and tokens

@@ -160,9 +160,14 @@ def standardized(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
     return centred / ((centred**2).sum(-1, keepdim=True) / number).clamp(min=1e-14).sqrt()
 
 
-def correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - Pearson's correlation of each row; (rows,), in [0, 2]. Source: Huang et al. 2022 (DIST), arXiv:2205.10536, eq. 6."""
-    s, t = (x.float() - x.float().mean(-1, keepdim=True) for x in (student, teacher))
+def correlation_distance(student: Tensor, teacher: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """1 - Pearson's correlation of each row's allowed cells; (rows,), in [0, 2]; 1 where a side has no spread.
+
+    Source: Huang et al. 2022 (DIST), arXiv:2205.10536, eq. 6.
+    """
+    exist = student.new_ones(student.shape).float() if allowed is None else allowed.float()
+    number = exist.sum(-1, keepdim=True).clamp(min=1)
+    s, t = ((x.float() - (x.float() * exist).sum(-1, keepdim=True) / number) * exist for x in (student, teacher))
     return 1 - (s * t).sum(-1) / ((s**2).sum(-1) * (t**2).sum(-1)).clamp(min=1e-24).sqrt()
 
 
