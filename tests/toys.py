@@ -19,9 +19,9 @@ from tutelage.engine.machine import Machine
 from tutelage.engine.signals import Cache
 from tutelage.engine.talk import Talk
 from tutelage.engine.teacher import Member, Teacher
-from tutelage.methods._method import Facts
+from tutelage.methods._method import Facts, See
 from tutelage.recipe import Signals, Training
-from tutelage.rows import Rows, Term
+from tutelage.rows import Batch, Rows, Seen, Term
 from tutelage.tasks._task import Encoded, Task
 
 VOCABULARY, LABELS = 50, 3
@@ -59,14 +59,16 @@ def rows(number: int = 40, seed: int = 0, unlabelled: int = 0) -> Encoded:
     return Encoded({"input_ids": ids}, lengths, gold)
 
 
-def bert(depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS, cls: Any = None) -> Any:
+def bert(
+    depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS, cls: Any = None, heads: int = 2
+) -> Any:
     torch.manual_seed(seed)
     return (cls or BertForSequenceClassification)(
         BertConfig(
             vocab_size=VOCABULARY,
             hidden_size=width,
             num_hidden_layers=depth,
-            num_attention_heads=2,
+            num_attention_heads=heads,
             intermediate_size=2 * width,
             max_position_embeddings=32,
             num_labels=labels,
@@ -107,8 +109,8 @@ class Bench:
             steps=self.training.steps or (self.training.epochs or 3) * per_epoch,
             steps_per_epoch=per_epoch,
             depths={"student": len(student.bert.encoder.layer), "teacher": len(teacher.bert.encoder.layer)},
-            widths={"student": 16, "teacher": 16},
-            heads={"student": 2, "teacher": 2},
+            widths={"student": student.config.hidden_size, "teacher": teacher.config.hidden_size},
+            heads={"student": student.config.num_attention_heads, "teacher": teacher.config.num_attention_heads},
             kept_layers=None,
             checkpoints=len(route),
             task_kind="choice",
@@ -153,6 +155,25 @@ class Bench:
         loop = self.loop(on_step)
         loop.run()
         return {f"{role}.{k}": v.clone() for role, model in loop.models.items() for k, v in model.state_dict().items()}
+
+
+@settings
+class Scripted(ToyTask):
+    """The toy task whose looks at dev have the scores of a script, in turn."""
+
+    scores: Any = None
+
+    def score(self, predicted, gold):
+        return {"accuracy": next(self.scores)}
+
+
+def shown(student: torch.Tensor, teacher: torch.Tensor, gold: torch.Tensor | None = None, **more: Any) -> Any:
+    """What a method's terms look through, with these logits; `more` are other roles' logits and `progress`."""
+    gold = torch.full((len(student),), -1) if gold is None else gold
+    progress = more.pop("progress", None)
+    roles = {role: Seen({"logits": logits}) for role, logits in {"student": student, "teacher": teacher, **more}.items()}
+    batch = Batch({}, gold, gold >= 0, torch.arange(len(gold)))
+    return See(lambda role, inputs=None: roles[role], lambda role: None, ToyTask(), batch, progress, {})
 
 
 class Stop(BaseException):

@@ -95,6 +95,8 @@ def cross_entropy(student: Tensor, teacher: Tensor, *, kind: str, allowed: Tenso
         total = -(t * _log_sigmoid(s) + (1 - t) * _log_sigmoid(-s))
     else:
         log_s = log_probabilities(student, allowed)
+        if allowed is not None:
+            log_s = log_s.masked_fill(~allowed, 0.0)  # 0 * inf would reach the teacher's gradient
         total = -(log_probabilities(teacher, allowed).exp() * log_s)
     return (total if allowed is None else total.masked_fill(~allowed, 0.0)).sum(-1)
 
@@ -158,9 +160,14 @@ def standardized(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
     return centred / ((centred**2).sum(-1, keepdim=True) / number).clamp(min=1e-14).sqrt()
 
 
-def correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - Pearson's correlation of each row; (rows,), in [0, 2]. Source: Huang et al. 2022 (DIST), arXiv:2205.10536, eq. 6."""
-    s, t = (x.float() - x.float().mean(-1, keepdim=True) for x in (student, teacher))
+def correlation_distance(student: Tensor, teacher: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """1 - Pearson's correlation of each row's allowed cells; (rows,), in [0, 2]; 1 where a side has no spread.
+
+    Source: Huang et al. 2022 (DIST), arXiv:2205.10536, eq. 6.
+    """
+    exist = student.new_ones(student.shape).float() if allowed is None else allowed.float()
+    number = exist.sum(-1, keepdim=True).clamp(min=1)
+    s, t = ((x.float() - (x.float() * exist).sum(-1, keepdim=True) / number) * exist for x in (student, teacher))
     return 1 - (s * t).sum(-1) / ((s**2).sum(-1) * (t**2).sum(-1)).clamp(min=1e-24).sqrt()
 
 

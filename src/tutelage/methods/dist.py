@@ -42,11 +42,12 @@ class Dist(Method):
     def terms(self, see: See) -> dict[str, Term]:
         def inter(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
             s, t = (losses.log_probabilities(x / self.temperature, allowed).exp() for x in (s, t))
-            return losses.correlation_distance(s, t)
+            return losses.correlation_distance(s, t, allowed)
 
         def intra(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
             s, t = (losses.log_probabilities(x / self.temperature, allowed).exp().T for x in (s, t))
-            return losses.correlation_distance(s, t).mean()[None] * s.shape[1]
+            each = losses.correlation_distance(s, t, None if allowed is None else allowed.T)
+            return each.mean()[None] * s.shape[1]
 
         square, out = self.temperature**2, {}
         if self.inter_weight:

@@ -1,7 +1,8 @@
 """Logit standardisation: KD on logits of mean 0 and deviation 1, so that only their shape is matched.
 
 Source: Sun, Ren, Li, Wang, Cao 2024, arXiv:2403.01427.
-Departures: none known; the two weights are free, as in kd.
+Departures: the two weights are free, as in kd. The deviation is over K classes; torchdistill's is over K - 1, so that its
+temperature T is T sqrt(K / (K - 1)) here.
 """
 
 from __future__ import annotations
