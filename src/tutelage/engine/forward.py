@@ -45,6 +45,11 @@ def move(batch: Batch, device: torch.device) -> Batch:
     )  # fmt: skip
 
 
+def same(batch: Batch) -> Batch:
+    """The view of a task whose rows are stored as models take them."""
+    return batch
+
+
 def through(
     model: Any,
     encoded: Encoded,
@@ -55,14 +60,18 @@ def through(
     many: list[np.ndarray] | None = None,
     inside: Inside = NOTHING,
     advance: Callable[[int], None] = lambda n: None,
+    view: Callable[[Batch], Batch] = same,
 ) -> Iterator[tuple[np.ndarray, Seen]]:
-    """A frozen model over all rows (or over the given batches) in canonical batches: (row numbers, what was seen)."""
+    """A frozen model over all rows (or over the given batches) in canonical batches: (row numbers, what was seen).
+
+    `view` is the task's, from stored rows to model inputs.
+    """
     was = model.training
     model.eval()
     names = list(outputs)
     try:
         for rows in many if many is not None else batches.canonical(encoded.lengths):
-            batch = move(encoded.batch(rows), machine.device)
+            batch = view(move(encoded.batch(rows), machine.device))
             with torch.no_grad(), machine.autocast(dtype):
                 seen = forward(model, batch.inputs, names, inside)
             advance(len(rows))
@@ -71,11 +80,13 @@ def through(
         model.train(was)
 
 
-def outputs(model: Any, encoded: Encoded, names: Iterable[str], machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
+def outputs(
+    model: Any, encoded: Encoded, names: Iterable[str], machine: Machine, dtype: torch.dtype, view: Callable[[Batch], Batch] = same
+) -> dict[str, np.ndarray]:
     """A model's outputs of one number block a row, in row order, in float32."""
     many: dict[str, list[np.ndarray]] = {name: [] for name in names}
     order = []
-    for rows, seen in through(model, encoded, many, machine, dtype):
+    for rows, seen in through(model, encoded, many, machine, dtype, view=view):
         order.append(rows)
         for name in many:
             many[name].append(seen.outputs[name].float().cpu().numpy())

@@ -23,7 +23,7 @@ from ..errors import ConfigError, RunError
 from ..methods._method import Facts, Method, Progress, See, Stage, Turn
 from ..recipe import Training
 from ..rows import Batch, Inside, Seen
-from ..seeds import stream
+from ..seeds import by_row, stream
 from ..tasks._task import Encoded, Task
 from . import augment, batches, course, optim
 from .checkpoint import Checkpoints, State
@@ -168,6 +168,7 @@ class Loop:
         if turn is not self.turn:
             self._freeze(turn)
         torch.manual_seed(stream(job.seed, "step", stage.name, state.step, self.machine.rank))
+        drawn = stream(job.seed, "view", stage.name, state.step)
         totals = job.task.counts(encoded, rows)
         chunks = batches.split(rows, self.machine.processes, self.machine.rank, job.training.micro_batch)
         whole = len(chunks) == 1 and self.machine.processes == 1
@@ -175,7 +176,7 @@ class Loop:
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
         for chunk in chunks:
-            batch = move(encoded.batch(chunk), self.machine.device)
+            batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk))
             with self.machine.autocast(self.dtype):
                 terms = turn.terms(self._view(stage, turn, batch, encoded))
             loss: Any = 0
@@ -259,7 +260,7 @@ class Loop:
     def _look(self, stage: Stage) -> None:
         """Score the stage's student on dev; keep it if it is this stage's best."""
         job, state, role = self.job, self.state, _judged(stage)
-        seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
+        seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype, job.task.view)
         metrics = job.task.score(job.task.predict(seen), job.dev.gold)
         score = metrics[job.task.primary]
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
@@ -344,7 +345,11 @@ class Loop:
         for model in self.models.values():
             model.eval().requires_grad_(False)
         nobody = Turn(lambda see: {}, role="")
-        tensors = augment.make(made.refresh, lambda batch: self._view(stage, nobody, batch, job.train), job.train, self.machine, self.dtype)
+
+        def look(batch: Batch) -> See:
+            return self._view(stage, nobody, job.task.view(batch), job.train)
+
+        tensors = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
         name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
         if self.machine.main:
             self.checkpoints.keep(name, tensors)

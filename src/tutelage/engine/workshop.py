@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from ..tasks._task import Data, Encoded, Task
 from .checkpoint import State
 from .loop import Job, Loop
 from .machine import Machine
-from .signals import Cache
+from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher
 
 FORMAT = 1
+DECIDING = ("kind", "target", "class_weights", "metric", "augment", "crop", "flip")
+"""Settings of a task that change a training and are not in its encoded rows."""
 
 
 @dataclasses.dataclass
@@ -153,7 +155,9 @@ class Workshop:
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
-            return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals")
+            if self.task.varies:
+                return Live(own, None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
+            return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals", self.task.view)
 
         job = Job(
             title,
@@ -221,13 +225,12 @@ class Workshop:
     ) -> str:
         return records.digest(
             {
-                "format": FORMAT,
-                "version": __version__,
+                "format": FORMAT, "version": __version__,
                 "code": records.file_digest(Path(inspect.getfile(type(method)))),
                 "method": config.dump(method),
                 "training": config.dump(training),
                 "seed": seed,
-                "task": {k: v for k, v in config.dump(self.task).items() if k in ("kind", "target", "class_weights", "metric")},
+                "task": {k: v for k, v in config.dump(self.task).items() if k in DECIDING},
                 "start": weights_digest(start.model),
                 "rows": rows.digest,
                 "gold": records.digest(rows.gold.tobytes()),
@@ -238,13 +241,10 @@ class Workshop:
                 else None,
                 "given": records.digest(teacher.given.tobytes()) if teacher and teacher.given is not None else None,
                 "dtype": str(self.machine.precision(training.precision)),
-                "device": self.machine.device.type,
-                "threads": self.machine.threads,
-                "processes": self.machine.processes,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
+                "device": self.machine.device.type, "threads": self.machine.threads, "processes": self.machine.processes,
+                "torch": torch.__version__, "transformers": transformers.__version__,
             }
-        )[:24]
+        )[:24]  # fmt: skip
 
 
 class _Roles(dict):

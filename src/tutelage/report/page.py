@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from .. import config, records
-from . import curves, plots, table, words
+from . import curves, pictures, plots, table, words
 
 Record = Mapping[str, Any]
 _HERE = Path(__file__).parent
@@ -187,7 +187,8 @@ def _data(record: Record) -> Iterator[tuple[str, str]]:
     more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
     yield "Labels", ", ".join(map(str, labels[:30])) + more if labels else "none: the task is a number (regression)"
     cut = {part: n for part, n in (data.get("truncated") or {}).items() if n}
-    yield "Texts cut at max_length", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
+    if not pictures.about(record):
+        yield "Texts cut at max_length", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
 
 
 def _times(record: Record) -> Iterator[tuple[str, str]]:
