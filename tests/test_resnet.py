@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +46,13 @@ def test_parameters_of_the_resnets_are_those_counted_by_hand(name, n, known):
     model = resnet.ConvNetForImageClassification(resnet.named(name))
     assert cost.parameters(model)["total"] == by_hand(n) == known
     assert model.config.num_hidden_layers == int(name.removeprefix("resnet")) and model.config.hidden_size == 64
+
+
+def test_the_sizes_in_the_docs_are_the_networks_own():
+    text = (Path(__file__).parents[1] / "docs" / "howto" / "images.md").read_text()
+    lines = [line.split("|") for line in text.splitlines() if line.startswith(("| `resnet", "| `plane"))]
+    told = {n: int(x.replace(",", "")) for line in lines for n, x in zip(line[1].replace("`", "").split(), line[3].split(";"), strict=True)}
+    assert told == {n: cost.parameters(resnet.ConvNetForImageClassification(resnet.named(n)))["total"] for n in resnet.NAMES}
 
 
 def test_flops_of_resnet8_on_32_x_32_pixels_are_those_counted_by_hand():

@@ -260,6 +260,7 @@ class Loop:
     def _look(self, stage: Stage) -> None:
         """Score the stage's student on dev; keep it if it is this stage's best."""
         job, state, role = self.job, self.state, _judged(stage)
+        self.machine.share_buffers(self.models[role])
         seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype, job.task.view)
         metrics = job.task.score(job.task.predict(seen), job.dev.gold)
         score = metrics[job.task.primary]
