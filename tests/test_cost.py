@@ -10,7 +10,8 @@ import transformers
 from torch import nn
 
 from tutelage.errors import ConfigError, ModelError
-from tutelage.models import cost
+from tutelage.models import cost, resnet
+from tutelage.report import table
 
 LAYERS, HEADS, WIDTH, INNER, VOCABULARY, PLACES, LABELS = 2, 4, 32, 64, 99, 40, 3
 SHAPE = {
@@ -209,3 +210,17 @@ def test_sheets_of_several_models_draw_from_each_ones_own_vocabulary(bert):
     small = transformers.BertForSequenceClassification(transformers.BertConfig(**SHAPE | {"vocab_size": 5}))
     sheets = cost.sheets({"big": bert, "small": small}, tokens=4, rows=(1,), repeats=1, seconds=0.1)
     assert sheets["big"]["parameters"]["embedding"] - sheets["small"]["parameters"]["embedding"] == 94 * WIDTH
+
+
+def test_a_network_for_images_is_measured_on_images_of_its_own_size(bert, capsys):
+    model = resnet.ConvNetForImageClassification(resnet.named("plane2", num_channels=1, image_size=8))
+    inputs = cost.random_inputs(model, 3)
+    assert {k: tuple(v.shape) for k, v in inputs.items()} == {"pixel_values": (3, 1, 8, 8)}
+    quick = {"rows": (1, 32), "repeats": 2, "seconds": 0.01, "threads": 1}
+    made = {"net": cost.sheet(model, **quick), "bert": cost.sheet(bert, tokens=8, **quick)}
+    assert (made["net"]["input"], made["net"]["tokens"]) == ("1 x 8 x 8 pixels", None)
+    assert made["net"]["flops"] == 2 * (64 * 9 * 16 + 16 * 9 * 16 * 16 + 2 * 2 * 16 * 10)
+    table.show_costs({k: v | {"disk_bytes": None} for k, v in made.items()})
+    assert "pixels" in (told := capsys.readouterr().out) and "tokens" in told
+    with pytest.raises(ConfigError, match="rows: 0 asked for; 1 or more"):
+        cost.random_inputs(model, 0)

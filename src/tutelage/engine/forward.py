@@ -44,6 +44,11 @@ def move(batch: Batch, device: torch.device) -> Batch:
     )  # fmt: skip
 
 
+def same(batch: Batch) -> Batch:
+    """The view of a task whose rows are stored as models take them."""
+    return batch
+
+
 def through(
     model: Any,
     encoded: Encoded,
@@ -54,14 +59,18 @@ def through(
     many: list[np.ndarray] | None = None,
     inside: Inside = NOTHING,
     advance: Callable[[int], None] = lambda n: None,
+    view: Callable[[Batch], Batch] = same,
 ) -> Iterator[tuple[np.ndarray, Seen]]:
-    """A frozen model over all rows (or over the given batches) in canonical batches: (row numbers, what was seen)."""
+    """A frozen model over all rows (or over the given batches) in canonical batches: (row numbers, what was seen).
+
+    `view` is the task's, from stored rows to model inputs.
+    """
     was = model.training
     model.eval()
     names = list(outputs)
     try:
         for rows in many if many is not None else batches.canonical(encoded.lengths):
-            batch = move(encoded.batch(rows), machine.device)
+            batch = view(move(encoded.batch(rows), machine.device))
             with torch.no_grad(), machine.autocast(dtype):
                 seen = forward(model, batch.inputs, names, inside)
             advance(len(rows))
@@ -70,14 +79,21 @@ def through(
         model.train(was)
 
 
-def outputs(model: Any, encoded: Encoded, kinds: Mapping[str, str], machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
+def outputs(
+    model: Any,
+    encoded: Encoded,
+    kinds: Mapping[str, str],
+    machine: Machine,
+    dtype: torch.dtype,
+    view: Callable[[Batch], Batch] = same,
+) -> dict[str, np.ndarray]:
     """A model's outputs by name in row order, in float32; `kinds` says of each whether it is one an 'example' or a 'token'.
 
     Outputs of an example are (rows, ...). Outputs of a token are (tokens of all rows, ...), without padding: those of row i
     stand from `encoded.starts[i]` to `encoded.starts[i + 1]`.
     """
     out: dict[str, np.ndarray] = {}
-    for rows, seen in through(model, encoded, kinds, machine, dtype):
+    for rows, seen in through(model, encoded, kinds, machine, dtype, view=view):
         for name, kind in kinds.items():
             value = seen.outputs[name].float().cpu().numpy()
             if name not in out:

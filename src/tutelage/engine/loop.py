@@ -24,7 +24,7 @@ from ..errors import ConfigError, RunError
 from ..methods._method import Facts, Method, Progress, See, Stage, Turn
 from ..recipe import Training
 from ..rows import NOTHING, Batch, Seen
-from ..seeds import stream
+from ..seeds import by_row, stream
 from ..tasks._task import Encoded, Task
 from . import augment, batches, course, optim
 from .checkpoint import ANCHOR, Checkpoints, State
@@ -176,6 +176,7 @@ class Loop:
         if turn is not self.turn:
             self._freeze(turn)
         torch.manual_seed(stream(job.seed, "step", stage.name, state.step, self.machine.rank))
+        drawn = stream(job.seed, "view", stage.name, state.step)
         totals = job.task.counts(encoded, rows)
         chunks = batches.split(rows, self.machine.processes, self.machine.rank, job.training.micro_batch)
         whole = len(chunks) == 1 and self.machine.processes == 1
@@ -183,7 +184,7 @@ class Loop:
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
         for chunk in chunks:
-            batch = move(encoded.batch(chunk), self.machine.device)
+            batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk))
             with self.machine.autocast(self.dtype):
                 terms = turn.terms(self._view(stage, turn, batch, encoded))
             loss: Any = 0
@@ -270,11 +271,12 @@ class Loop:
     def _look(self, stage: Stage) -> None:
         """Score the stage's student on dev; keep it if it is this stage's best."""
         job, state, role = self.job, self.state, _judged(stage)
+        self.machine.share_buffers(self.models[role])
         if stage.judge:
             metrics = self._perplexity(stage)
             score, name = -metrics["loss"], "perplexity"
         else:
-            seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype)
+            seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype, job.task.view)
             metrics = job.task.score(job.task.predict(seen, job.dev), job.task.truth(job.dev))
             score, name = metrics[job.task.primary], job.task.primary
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
@@ -386,7 +388,7 @@ class Loop:
         once = made.once(self._tables(stage)) if made.once else None
 
         def look(batch: Batch) -> See:
-            see = self._view(stage, NOBODY, batch, job.train)
+            see = self._view(stage, NOBODY, job.task.view(batch), job.train)
             see.once = once
             return see
 

@@ -62,6 +62,12 @@ class Machine:
         for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             p.grad = grad.view_as(p)
 
+    def share_buffers(self, model: torch.nn.Module) -> None:
+        """Give every process the main one's buffers, such as running means, of which each has seen only its own rows."""
+        if self.processes > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def broadcast(self, value: Any) -> Any:
         """The main process's value, on every process."""
         return value if self.processes == 1 else gather_object([value])[0]

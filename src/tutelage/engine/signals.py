@@ -22,7 +22,7 @@ from .. import records
 from ..rows import Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
-from .forward import forward, move, put, through
+from .forward import forward, move, put, same, through
 from .machine import Machine
 from .talk import Talk
 
@@ -37,23 +37,24 @@ class Source(Protocol):
 
 
 class Live:
-    """The teacher runs beside the student, on its own encoding of the same rows."""
+    """The teacher runs beside the student, on its own encoding of the same rows; without one, on the student's inputs."""
 
     def __init__(
         self,
         model: Any,
-        encoded: Encoded,
+        encoded: Encoded | None,
         outputs: tuple[str, ...],
         inside: Inside,
         machine: Machine,
         dtype: torch.dtype,
+        view: Callable[[Batch], Batch] = same,
     ):
         self.model, self.encoded, self.machine, self.dtype = model, encoded, machine, dtype
-        self.outputs, self.inside = outputs, inside
+        self.outputs, self.inside, self.view = outputs, inside, view
 
     def of(self, batch: Batch) -> Seen:
         self.model.eval()
-        own = move(self.encoded.batch(batch.index.cpu().numpy()), self.machine.device)
+        own = batch if self.encoded is None else self.view(move(self.encoded.batch(batch.index.cpu().numpy()), self.machine.device))
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
             return forward(self.model, own.inputs, self.outputs, self.inside)
 
@@ -128,10 +129,12 @@ class Cache:
         dtype: torch.dtype,
         model: Callable[[], Any],
         title: str,
+        view: Callable[[Batch], Batch] = same,
     ) -> Stored:
         """The signals of all rows, read where the store has them whole, computed in one pass where it has not.
 
-        `signals` maps a name ('logits', 'hidden:3') to 'example' or 'token'; `model` loads the teacher when it is needed.
+        `signals` maps a name ('logits', 'hidden:3') to 'example' or 'token'; `model` loads the teacher when it is needed;
+        `view` is the task's, from stored rows to model inputs.
         """
         started = time.monotonic()
         keys = {name: self.key(encoded, weights, name, dtype) for name in signals}
@@ -141,7 +144,7 @@ class Cache:
                 self.reused += len(keys) - len(missing)
                 if missing:
                     self.filled += len(missing)
-                    self._fill(encoded, missing, signals, dtype, model(), title)
+                    self._fill(encoded, missing, signals, dtype, model(), title, view)
         self.machine.wait()
         arrays = {name: self._open(key) for name, key in keys.items()}
         self.bytes = sum(a.nbytes for a in arrays.values())
@@ -168,7 +171,16 @@ class Cache:
         meta = records.read_json(folder / "meta.json")
         return np.memmap(folder / "data.bin", dtype=meta["dtype"], mode="c", shape=tuple(meta["shape"]))
 
-    def _fill(self, encoded: Encoded, missing: dict[str, str], signals: dict[str, str], dtype: torch.dtype, model: Any, title: str) -> None:
+    def _fill(
+        self,
+        encoded: Encoded,
+        missing: dict[str, str],
+        signals: dict[str, str],
+        dtype: torch.dtype,
+        model: Any,
+        title: str,
+        view: Callable[[Batch], Batch],
+    ) -> None:
         """One pass over the rows in canonical batches, resumed after the last batch that reached the disk."""
         hidden = tuple(int(n[7:]) for n in missing if n.startswith("hidden:"))
         outputs = [n for n in missing if not n.startswith("hidden:")]
@@ -181,7 +193,7 @@ class Cache:
         last = time.monotonic()
         with records.saving(partial), self.talk.task(title, len(encoded), sum(len(b) for b in many[:done])) as advance:
             for number, (rows, seen) in enumerate(
-                through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden)), done + 1
+                through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden), view=view), done + 1
             ):
                 values = {n: v.cpu() for n, v in {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}.items()}
                 if not arrays:

@@ -86,12 +86,18 @@ class Teacher:
             )
 
     def _one(self, member: Member, needs: Needs, labels: int) -> Source:
-        rows = member.rows()
         dtype = self.machine.precision(self.settings.precision)
+        if self.task.varies:
+            if self.settings.source == "cached":
+                raise ConfigError(
+                    "signals.source: inputs are drawn anew at every step (task.augment), so nothing is cached; use auto or live"
+                )
+            return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
+        rows = member.rows()
         signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
         if self._cached(rows, needs, signals, labels, member.width):
-            return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})")
-        return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
+            return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
+        return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:

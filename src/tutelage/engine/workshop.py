@@ -28,13 +28,13 @@ from ..tasks._task import Data, Encoded, Task
 from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
-from .signals import Cache
+from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher
 
 FORMAT = 1
-DECIDING = ("kind", "target", "class_weights", "metric", "max_answer", "n_best", "null_threshold")
-"""Settings of tasks that change a training beside the rows they make: what is learned, and what dev selects by."""
+DECIDING = ("kind", "target", "class_weights", "metric", "max_answer", "n_best", "null_threshold", "augment", "crop", "flip")
+"""Settings of tasks that change a training beside the rows they make: what is learned, what is drawn, what dev selects by."""
 
 
 @dataclasses.dataclass
@@ -165,7 +165,9 @@ class Workshop:
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
-            return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals")
+            if self.task.varies:
+                return Live(own, None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
+            return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals", self.task.view)
 
         return signals
 
@@ -265,13 +267,10 @@ class Workshop:
                 else None,
                 "given": records.digest(teacher.given.tobytes()) if teacher and teacher.given is not None else None,
                 "dtype": str(self.machine.precision(training.precision)),
-                "device": self.machine.device.type,
-                "threads": self.machine.threads,
-                "processes": self.machine.processes,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
+                "device": self.machine.device.type, "threads": self.machine.threads, "processes": self.machine.processes,
+                "torch": torch.__version__, "transformers": transformers.__version__,
             }
-        )[:24]
+        )[:24]  # fmt: skip
 
 
 class _Roles(dict):

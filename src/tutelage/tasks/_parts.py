@@ -7,7 +7,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -89,11 +89,22 @@ def joined(parts: Sequence[Part]) -> Part:
     )
 
 
-def cut(part: Part, shares: Mapping[str, float]) -> dict[str, Part]:
-    """Cut parts off by the hash of each row's text; what is left is 'train'.
+class Rows(Protocol):
+    """Rows that can be cut: of text or of images."""
 
-    Rows of equal text (and pair) go to the same part, and a row's part does not depend on the other rows or their order;
-    only a part that would be empty takes the text that lies next to it. A part is its share of all different texts in
+    def __len__(self) -> int: ...
+    def keys(self) -> np.ndarray: ...
+    def take(self: R, index: Sequence[int] | np.ndarray) -> R: ...
+
+
+R = TypeVar("R", bound=Rows)
+
+
+def cut(part: R, shares: Mapping[str, float]) -> dict[str, R]:
+    """Cut parts off by the hash of each row's content; what is left is 'train'.
+
+    Rows of equal content go to the same part, and a row's part does not depend on the other rows or their order;
+    only a part that would be empty takes the row that lies next to it. A part is its share of all different rows in
     expectation, not exactly.
     """
     return {name: part.take(index) for name, index in cut_keys(part.keys(), shares).items()}
@@ -113,14 +124,14 @@ def cut_keys(keys: np.ndarray, shares: Mapping[str, float]) -> dict[str, np.ndar
     return {"train": np.flatnonzero(left), **out}
 
 
-def leaks(parts: Mapping[str, Part]) -> list[str]:
-    """A sentence for each part whose rows have a text (and pair) that stands in 'train' too."""
+def leaks(parts: Mapping[str, Any], what: str = "a text") -> list[str]:
+    """A sentence for each part whose rows have a content, such as a text (and pair), that stands in 'train' too."""
     train = parts["train"].keys()
     out = []
     for name, part in parts.items():
         if name.startswith(("dev", "test")):
             shared = int(np.isin(part.keys(), train).sum())
-            out += [f"{name}: {shared} of {len(part)} rows have a text that stands in train too"] if shared else []
+            out += [f"{name}: {shared} of {len(part)} rows have {what} that stands in train too"] if shared else []
     return out
 
 

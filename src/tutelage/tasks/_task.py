@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Split:
     """One part of the data in columns."""
 
-    columns: dict[str, list[Any]]
-    """Columns by role: of texts 'text' and, for pairs, 'pair'."""
+    columns: Mapping[str, Any]
+    """Columns by role: lists of texts ('text', and 'pair' for pairs), or arrays (rows, ...)."""
     gold: np.ndarray
     """Class numbers (rows,), 0/1 rows of labels (rows, labels), numbers (rows,), or spans (rows, 2); -1 or NaN: no label."""
     ids: list[int]
@@ -51,10 +51,14 @@ class Data:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every text, label and label weight of every part."""
+        """SHA-256 over every text or array, label and label weight of every part."""
         parts: list[Any] = [list(self.labels)]
         for name, split in sorted(self.splits.items()):
-            parts += [name, split.columns, np.ascontiguousarray(split.gold).tobytes()]
+            arrays = {k: v for k, v in sorted(split.columns.items()) if isinstance(v, np.ndarray)}
+            texts = {k: v for k, v in split.columns.items() if k not in arrays}
+            parts += [name, texts, np.ascontiguousarray(split.gold).tobytes()]
+            for key, column in arrays.items():
+                parts += [key, str(column.dtype), list(column.shape), _bytes(column)]
             if split.weight is not None:
                 parts.append(np.ascontiguousarray(split.weight).tobytes())
         return digest(*parts)
@@ -177,6 +181,11 @@ class Task:
     tokenized = True
     """Whether rows are text that a tokenizer encodes."""
 
+    @property
+    def varies(self) -> bool:
+        """Whether the inputs of a training row are drawn anew at every step, so that a teacher's signals cannot be stored."""
+        return False
+
     def load(self) -> Data:
         """Read the data; raises DataError."""
         raise NotImplementedError
@@ -189,9 +198,17 @@ class Task:
         """Keyword arguments of `from_pretrained` that fit a model's head to the labels; empty for a head without labels."""
         raise NotImplementedError
 
+    def settled(self, data: Data) -> dict[str, Any]:
+        """Settings whose values `load` found in the data; they are kept with a student, for other data is judged by them."""
+        return {}
+
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
-        """Rows as model inputs; `tokenizer` is None where `tokenized` is False."""
+        """Rows as they are stored; `tokenizer` is None where `tokenized` is False."""
         raise NotImplementedError
+
+    def view(self, batch: Batch, seeds: Sequence[int] | None = None) -> Batch:
+        """Stored rows as model inputs; in training with a seed for each row, from which alone its random changes are drawn."""
+        return batch
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
         """Items of an optimizer step by unit, from the data alone: 'example', 'token', 'label' and the task's own."""
