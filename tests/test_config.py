@@ -44,7 +44,7 @@ def test_numbers_in_exponent_form_are_numbers():
         ("method.temperture=3", "method.temperture: no such setting; did you mean 'temperature'?"),
         ("method={kind: kd, temperature: 0}", "method.temperature: must be above 0; got 0"),
         ("method.temperature=warm", "method.temperature: must be a number; got 'warm'"),
-        ("method=kdd", "method.kind: no method 'kdd'; did you mean 'kd'? (finetune, kd)"),
+        ("method=kdd", "method.kind: no method 'kdd'; did you mean 'kd'? (annealing, backward, "),
         ("task.kind=classfy", "task.kind: no task 'classfy'; did you mean 'classify'?"),
         ("train.epochs=-1", "train.epochs: must be 1 or more; got -1"),
         ("train.epochs=three", "train.epochs: must be a whole number; got 'three'"),

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from toys import Bench, Stop, bert, rows, stop_at
+from toys import MORE, SLOW, WHOLE_STEP, Bench, Stop, bert, method, rows, stop_at
 
 from tutelage import find
 from tutelage.engine import batches, course
@@ -14,32 +14,8 @@ from tutelage.errors import ConfigError
 from tutelage.recipe import Training
 from tutelage.tasks._task import Encoded
 
-MORE = {
-    "annealing-many": {"max_temperature": 2, "label_share": 0.3, "reload": False, "optimizer": "continue"},
-    "combined-bert": {"form": "bert"},
-    "combined-still": {"dropout": False},
-    "continuation-images": {"labels": "images", "temperature": "equal", "anneal_share": 0.5},
-    "continuation-step": {"labels": "step", "label_from": 0.5, "margin": 0.0},
-    "kd-mse": {"form": "mse"},
-    "mate-kl": {"divergence": "kl", "prepare": 0, "generator_steps": 1, "student_steps": 2},
-    "pro_kd-kl": {"form": "kl", "hard_weight": 0.5},
-    "pro_kd-online": {"teacher": "online", "turn": 1},
-    "relations-first": {"pairs": ("qk", "vv"), "soft_weight": 0.0},
-    "backward-steps": {"relative": False, "every": 1},
-}
-"""Other settings of a method that take another way through its code."""
-METHODS = [*find.names("methods"), *MORE]
+METHODS = sorted({*find.names("methods"), *MORE})
 PLAIN = Training(steps=8, batch_size=8, learning_rate=1e-2, precision="float32", optimizer="sgd", clip=None, warmup=0.0)
-
-
-def method(name, **changes):
-    return find.find("methods", name.split("-")[0])(**MORE.get(name, {}) | changes)
-
-
-WHOLE_STEP = ("dist",)
-"""Methods with a term that compares the rows of a step."""
-SLOW = {"dist": 100}
-"""By how much a rate must be lower to keep rounding small: correlations of nearly equal probabilities lose digits."""
 
 
 def bench(folder, name, **changes) -> Bench:

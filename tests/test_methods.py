@@ -102,7 +102,7 @@ def test_more_temperatures_than_epochs_are_refused_in_a_sentence_that_names_the_
     [(10, 5, [2, 4, 6, 8, 10]), (12, 4, [3, 6, 9, 12]), (10, 3, [4, 7, 10]), (10, 1, [10]), (5, None, [1, 2, 3, 4, 5])],
 )
 def test_anchors_lie_at_equal_distances_the_last_among_them(have, asked, by_hand):
-    assert chosen(asked, "anchors", dataclasses.replace(FACTS, checkpoints=have)) == by_hand
+    assert chosen(asked, "anchors", dataclasses.replace(FACTS, checkpoints=have), FACTS.steps) == by_hand
 
 
 @pytest.mark.parametrize("method", [Rco(anchors=11), ProKd(checkpoints=11)])
@@ -131,7 +131,7 @@ def test_the_scale_of_pro_kds_checkpoints_rises_to_one(smoothing, scales):
     *follow, label = ProKd(smoothing=smoothing).stages(dataclasses.replace(FACTS, checkpoints=4))
     found = [stage.turns[0].terms(shown(z, t))["follow"].sum.item() for stage in follow]
     assert found == pytest.approx([float(((z - scale * t) ** 2).sum()) for scale in scales], rel=1e-5)
-    assert label.start_from == "best"
+    assert label.start_from == ":best"
 
 
 def test_online_pro_kd_takes_a_turn_of_the_teacher_then_one_of_the_student(tmp_path):

@@ -25,17 +25,20 @@ def place(tmp_path_factory):
 def reduced(tree: dict, place: Path) -> dict:
     """The recipe with tiny models and data, 2 epochs and the other settings as they are."""
     short = {"epochs": 2, "batch_size": 16}
-    teacher = {**tree["teacher"], "model": str(place / "teacher"), "train": {**tree["teacher"]["train"], **short}}
-    student = {"model": str(place / "student")} if tree["student"].get("model") else tree["student"]
+    own = isinstance(tree["student"], str) or "model" in tree["student"]
+    student = {"model": str(place / "student")} if own else tree["student"]
     task = {"kind": "classify", "data": str(place / "reviews.jsonl"), "dev_share": 0.2, "test_share": 0.2}
     if tree["task"]["kind"] == "image":
-        task = {**tree["task"], "data": "digits", "limit": 60}
-        teacher["model"], student = "resnet8", {"model": "resnet8"}
+        task, short["learning_rate"] = {**tree["task"], "data": "digits", "limit": 60}, 0.01
+        student = {"model": "resnet8"}
+    teacher = {**tree["teacher"], "train": {**tree["teacher"]["train"], **short}}
+    teacher["model"] = "resnet8" if tree["task"]["kind"] == "image" else str(place / "teacher")
     if "surgery" in student:
         student = {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 1}]}
     method = {k: v for k, v in tree["method"].items() if k != "max_temperature"}
     method |= {name: str(place / "student") for name in ("generator",) if name in method}
     method |= {"assistant": "resnet8"} if "assistant" in method else {}
+    method |= {"generator_steps": 1, "student_steps": 3} if "generator_steps" in method or method["kind"] == "combined" else {}
     return {**tree, "task": task, "teacher": teacher, "student": student, "method": method, "measure": False, "threads": 1,
             "train": {**tree["train"], **short}}  # fmt: skip
 

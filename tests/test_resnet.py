@@ -15,7 +15,7 @@ from torch.nn import functional
 from tutelage.errors import ModelError
 from tutelage.models import cost, resnet
 from tutelage.models.load import IMAGES, open_bare, open_config, open_model
-from tutelage.report import pictures
+from tutelage.report import kinds
 from tutelage.surgery.fresh import Fresh
 
 
@@ -201,4 +201,4 @@ def test_names_near_a_networks_are_offered_and_text_tasks_refuse_it():
 
 
 def test_the_card_knows_every_networks_name():
-    assert set(pictures.ARCHITECTURES) == set(resnet.NAMES)
+    assert set(kinds.ARCHITECTURES) == set(resnet.NAMES)

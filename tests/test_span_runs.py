@@ -15,7 +15,7 @@ import pytest
 import torch
 from parts import articles, recipe, save_tiny, save_tiny_reader
 from spans import encoded, questions, reader, settings, task, write
-from toys import Bench, Stop, stop_at
+from toys import SLOW, WHOLE_STEP, Bench, Stop, method, stop_at
 
 from tutelage import distill, find, records
 from tutelage.engine import batches
@@ -28,15 +28,18 @@ from tutelage.recipe import Training
 from tutelage.tasks import _squad, _windows
 from tutelage.tasks.span_qa import SpanQa
 
-METHODS = find.names("methods")
+METHODS = [name for name in find.names("methods") if name not in WHOLE_STEP]
+"""Those that compare the rows of a step by class are not for spans, which have no classes in common."""
 PLAIN = Training(steps=4, batch_size=8, learning_rate=1e-2, precision="float32", optimizer="sgd", clip=None, warmup=0.0)
 
 
 def bench(folder: Path, name: str, **changes) -> Bench:
     made = encoded(*questions(), nullable=True)
     made.gold[:3] = -1
-    given = {"task": task(), "student": reader(1, 2), "teacher": reader(2, 1), "training": PLAIN, "data": made}
-    return Bench(folder, find.find("methods", name)(), **(given | changes))
+    given = {"task": task(), "student": reader(1, 2), "teacher": reader(2, 1), "data": made, "source": "auto"}
+    rate = PLAIN.learning_rate / SLOW.get(name, 1)
+    given["training"] = dataclasses.replace(PLAIN, learning_rate=rate)
+    return Bench(folder, method(name), **(given | changes))
 
 
 def run(made: Bench, dev, on_step=lambda state: None) -> dict[str, torch.Tensor]:
@@ -51,7 +54,7 @@ def test_methods_keep_their_promises_on_spans(name, tmp_path, monkeypatch):
     dev = encoded(*questions(4), nullable=True)
     whole = run(bench(tmp_path / "a", name), dev)
     equal = lambda other, tolerance: all(torch.allclose(whole[k], other[k], atol=tolerance) for k in whole)
-    for micro in (1, 3, 5):
+    for micro in (3, 5):
         assert equal(run(bench(tmp_path / f"m{micro}", name, training=dataclasses.replace(PLAIN, micro_batch=micro)), dev), 2e-6), micro
     inner = batches.split
     with monkeypatch.context() as patch:
@@ -62,7 +65,7 @@ def test_methods_keep_their_promises_on_spans(name, tmp_path, monkeypatch):
     def wider(self, index):
         batch = padded(self, index)
         for columns in (batch.inputs, batch.extra):
-            columns |= {k: torch.nn.functional.pad(v, (0, 5)) for k, v in columns.items()}
+            columns |= {k: torch.nn.functional.pad(v, (0, 0) * (v.ndim - 2) + (0, 5)) for k, v in columns.items()}
         return batch
 
     with monkeypatch.context() as patch:

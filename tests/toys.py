@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from tutelage import losses
+from tutelage import find, losses
 from tutelage.config import settings
 from tutelage.engine.checkpoint import State
 from tutelage.engine.loop import Job, Loop
@@ -60,12 +60,19 @@ def rows(number: int = 40, seed: int = 0, unlabelled: int = 0) -> Encoded:
 
 
 def bert(
-    depth: int = 2, seed: int = 0, dropout: float = 0.1, width: int = 16, labels: int = LABELS, cls: Any = None, heads: int = 2
+    depth: int = 2,
+    seed: int = 0,
+    dropout: float = 0.1,
+    width: int = 16,
+    labels: int = LABELS,
+    cls: Any = None,
+    heads: int = 2,
+    words: int = VOCABULARY,
 ) -> Any:
     torch.manual_seed(seed)
     return (cls or BertForSequenceClassification)(
         BertConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=words,
             hidden_size=width,
             num_hidden_layers=depth,
             num_attention_heads=heads,
@@ -76,6 +83,48 @@ def bert(
             attention_probs_dropout_prob=dropout,
         )
     )
+
+
+def moved(model: Any, seed: int) -> Any:
+    """A copy with other weights near the model's."""
+    other, draw = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=draw))
+    return other
+
+
+def sizes(student: Any, teacher: Any, name: str) -> dict[str, int]:
+    """A size of both models by role, where both know it."""
+    known = {"student": student, "teacher": teacher}
+    both = {role: getattr(getattr(model, "config", None), name, None) for role, model in known.items()}
+    return both if None not in both.values() else {}
+
+
+MORE = {
+    "annealing-many": {"max_temperature": 2, "label_share": 0.3, "reload": False, "optimizer": "continue"},
+    "backward-steps": {"relative": False, "every": 1},
+    "combined": {"generator_steps": 1, "student_steps": 3},
+    "combined-bert": {"form": "bert"},
+    "combined-still": {"dropout": False, "generator_steps": 1, "student_steps": 3},
+    "continuation-images": {"labels": "images", "temperature": "equal", "anneal_share": 0.5},
+    "continuation-step": {"labels": "step", "label_from": 0.5, "margin": 0.0},
+    "kd-mse": {"form": "mse"},
+    "mate": {"generator_steps": 1, "student_steps": 3},
+    "mate-kl": {"divergence": "kl", "prepare": 0, "generator_steps": 1, "student_steps": 2},
+    "pro_kd-kl": {"form": "kl", "hard_weight": 0.5},
+    "pro_kd-online": {"teacher": "online", "turn": 1},
+    "relations-first": {"pairs": ("qk", "vv"), "soft_weight": 0.0},
+}
+"""Other settings of a method that take another way through its code, and cycles short enough for a toy."""
+WHOLE_STEP = ("dist",)
+"""Methods with a term that compares the rows of a step."""
+SLOW = {"dist": 100}
+"""By how much a rate must be lower to keep rounding small: correlations of nearly equal probabilities lose digits."""
+
+
+def method(name: str, **changes: Any) -> Any:
+    return find.find("methods", name.split("-")[0])(**MORE.get(name, {}) | changes)
 
 
 @dataclasses.dataclass
@@ -102,16 +151,16 @@ class Bench:
         student = self.student or bert(1, seed=2, dropout=self.dropout)
         teacher = (self.teacher or bert(2, seed=1, dropout=self.dropout)).eval()
         roles = {"student": student, "teacher": teacher, **{k: f() for k, f in self.roles.items()}}
-        other = lambda seed: copy.deepcopy(teacher) if self.copies else bert(2, seed=seed, dropout=self.dropout).eval()
+        other = lambda seed: copy.deepcopy(teacher) if self.copies else moved(teacher, seed)
         route = [other(21), other(22), teacher]
         roles |= {f"teacher@{k}": model for k, model in enumerate(route, 1)}
         per_epoch = -(-len(self.data) // self.training.batch_size)
         facts = Facts(
             steps=self.training.steps or (self.training.epochs or 3) * per_epoch,
             steps_per_epoch=per_epoch,
-            depths={"student": len(student.bert.encoder.layer), "teacher": len(teacher.bert.encoder.layer)},
-            widths={"student": student.config.hidden_size, "teacher": teacher.config.hidden_size},
-            heads={"student": student.config.num_attention_heads, "teacher": teacher.config.num_attention_heads},
+            depths=sizes(student, teacher, "num_hidden_layers"),
+            widths=sizes(student, teacher, "hidden_size"),
+            heads=sizes(student, teacher, "num_attention_heads"),
             kept_layers=None,
             checkpoints=len(route),
             task_kind="choice",
@@ -119,9 +168,10 @@ class Bench:
             mask_token=0,
         )
         for role, spec in self.method.roles(facts).items():
-            cls = BertForMaskedLM if spec.head == "masked_lm" else None
-            made = bert(spec.layers or (1 if spec.start == "student" else 2), seed=3, dropout=self.dropout, cls=cls)
-            roles.setdefault(role, copy.deepcopy(teacher) if self.copies and cls is None else made)
+            if spec.head == "masked_lm":
+                words = student.config.vocab_size
+                roles.setdefault(role, bert(2, seed=3, dropout=self.dropout, cls=BertForMaskedLM, words=words))
+            roles.setdefault(role, copy.deepcopy(student) if spec.start == "student" and not self.copies else other(23))
         cache = Cache(self.folder / "signals", machine, talk)
 
         def signals(role, stage):

@@ -25,6 +25,7 @@ from ..models.load import MASKED_LM, Loaded, open_config, open_model, weights_di
 from ..recipe import Recipe, Training
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
+from . import course
 from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
@@ -202,8 +203,13 @@ class Workshop:
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         facts = self.facts(method, start, training, rows)
         method.roles(facts)
-        for stage in method.stages(facts):
+        stages = method.stages(facts)
+        for stage in stages:
             method.needs(facts, stage.name)
+        if not any(stage.turns[course.turn_at(stage, step)].role == "student" for stage in stages for step in range(stage.steps)):
+            raise ConfigError(
+                f"method: other roles take the whole budget of {facts.steps} optimizer steps, none is the student's; train longer"
+            )
         return rows, facts
 
     def facts(self, method: Method, start: Start, training: Training, rows: Encoded) -> Facts:

@@ -58,10 +58,6 @@ class Adversary:
     ) -> tuple[Turn, ...]:
         """The generator's turn, which parts student and teacher, then the student's, whose terms may look at the new text."""
 
-        if self.generator_steps >= facts.steps:
-            what = f"{self.generator_steps} of a budget of {facts.steps} leave the student no step"
-            raise ConfigError(f"method.generator_steps: {what}; lower it or train longer")
-
         def apart(see: See) -> dict[str, Term]:
             seen = self.written(see, facts, learn=True)
             return {"apart": part(see, seen["student"], seen["teacher"], -1.0)}

@@ -35,6 +35,8 @@ class Dist(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
+        if not facts.labels:
+            raise ConfigError("method: 'dist' compares rows by classes that all of them have, and this task's have none in common; take kd")
         if facts.labels == 2:
             raise ConfigError("method: 'dist' has only the sign of a correlation to match with two classes; take kd")
         return super().stages(facts)
