@@ -26,7 +26,7 @@ class Moved:
         self.loop.stages = self.loop.job.method.stages(dataclasses.replace(self.loop.job.facts, special_tokens=SPECIAL))
         self.loop._enter(0, None)
         self.loop._refresh(self.loop.stages[0])
-        self.student, self.teacher = self.loop.models["student"], self.loop._model(self.loop.stages[0], "teacher")
+        self.student, self.teacher = self.loop.models["student"], self.loop.cast.model(self.loop.stages[0], "teacher")
         self.before, self.after = (x.batch(range(20)).inputs for x in (self.loop.job.train, self.loop.extra))
         self.mask = self.before["attention_mask"]
         self.free = self.mask.bool() & ~torch.isin(self.before["input_ids"], torch.tensor(SPECIAL))

@@ -214,10 +214,10 @@ def test_no_parameter_of_a_frozen_role_gets_a_gradient(name, tmp_path):
     loop = made.loop()
 
     def look(state):
-        trained = loop.turn.role if loop.turn else None
+        trained = loop.cast.turn.role if loop.cast.turn else None
         for role, model in loop.job.models.items():
             if role not in (trained, "teacher@3"):
-                frozen = role in loop.models or role in loop.frozen
+                frozen = role in loop.models or role in loop.cast.frozen
                 assert not frozen or not any(p.requires_grad for p in model.parameters()), role
                 assert role in loop.models or all(p.grad is None for p in model.parameters()), role
 
@@ -234,7 +234,7 @@ def test_a_whole_step_term_refuses_to_be_split(tmp_path):
 def test_turns_follow_each_other_in_a_cycle(tmp_path):
     loop = bench(tmp_path, "mate").loop()
     seen = []
-    loop.job.on_step = lambda state: seen.append(loop.turn.role)
+    loop.job.on_step = lambda state: seen.append(loop.cast.turn.role)
     loop.run()
     assert seen[:10] == ["generator"] * 2 + ["student"] * 3 + ["generator"] * 2 + ["student"] * 3
 
@@ -260,8 +260,8 @@ def test_augmented_rows_live_for_their_epochs_and_have_no_label(tmp_path):
 def test_an_assistant_teaches_what_it_was_at_its_best(tmp_path):
     loop = bench(tmp_path, "takd").loop()
     loop.run()
-    assert loop.source is not None
-    shown = loop.source.of(loop.job.train.batch([0, 1])).outputs["logits"]
+    assert loop.cast.source is not None
+    shown = loop.cast.source.of(loop.job.train.batch([0, 1])).outputs["logits"]
     model = loop.models["assistant"].eval()
     batch = loop.job.train.batch([0, 1])
     with torch.no_grad():

@@ -37,8 +37,9 @@ class Look:
     def at(self, index, turn: int = 0, step: int = 0):
         self.loop.state.step = step
         stage = next(s for s in self.loop.stages if len(s.turns) == 2)
-        self.loop._freeze(stage.turns[turn])
-        see = self.loop._view(stage, stage.turns[turn], self.loop.job.train.batch(index), self.loop.job.train)
+        self.loop.cast.train(stage.turns[turn])
+        data, seed = self.loop.job.train, 100 + step
+        see = self.loop.cast.see(stage, stage.turns[turn], data.batch(index), data, self.loop._progress(stage), seed)
         live = see._live
         see._live = lambda role, inputs: (self.fed.update({role: inputs}), live(role, inputs))[1]
         return see
@@ -128,7 +129,7 @@ def test_the_generators_gradient_is_that_of_the_soft_choice_and_the_others_get_n
     size = by_hand.abs().max().item()
     assert size > 0.01 and torch.allclose(scores[0].grad[hidden], by_hand.detach(), rtol=1e-3, atol=1e-4 * size)
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in look.loop.models["generator"].parameters())
-    others = [look.loop.models["student"], look.loop._model(stage, "teacher")]
+    others = [look.loop.models["student"], look.loop.cast.model(stage, "teacher")]
     assert all(p.grad is None and not p.requires_grad for model in others for p in model.parameters())
 
 
@@ -229,11 +230,11 @@ def test_the_bert_form_of_combined_is_half_labels_and_half_distance_and_writes_n
 def test_combined_learns_labels_from_the_best_student_of_its_first_phase_without_dropout_where_asked(tmp_path):
     method = Combined(prepare=2, generator_steps=1, student_steps=2, dropout=False)
     loop = Bench(tmp_path, method, QUICK, source="live", task=Scripted(scores=iter([0.9, 0.1, 0.5]))).loop()
-    inner, turns, at, begun = loop._freeze, [], {}, {}
-    loop._freeze = lambda turn: (inner(turn), turns.append((turn.role, loop.models["student"].training)))
+    inner, turns, at, begun = loop.cast._freeze, [], {}, {}
+    loop.cast._freeze = lambda turn: (inner(turn), turns.append((turn.role, loop.models["student"].training)))
     loop.job.on_step = lambda state: at.update({state.total: weights(loop)})
     on_stages(loop, lambda stage: begun.update({stage.name: weights(loop)}))
     loop.run()
-    assert [role for role, _ in turns] == ["generator", "generator", "student", "generator", "student", "student"]
+    assert [role for role, _ in turns if role] == ["generator", "generator", "student", "generator", "student", "student"]
     assert not any(training for _, training in turns), "dropout is off"
     assert equal(begun["label"], at[7]) and not equal(at[7], at[8])

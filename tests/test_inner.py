@@ -152,7 +152,8 @@ def test_the_inner_terms_vanish_where_the_student_is_its_teacher(tmp_path):
     for method in (HiddenStates(), Relations(pairs=("qq", "kk", "vv", "qk"), hard_weight=0.0)):
         loop = Bench(tmp_path / method.name, method, QUICK, dropout=0.0, source="live", data=rows(20), **twins).loop()
         loop._enter(0, None)
-        loop._freeze(loop.stages[0].turns[0])
-        see = loop._view(loop.stages[0], loop.stages[0].turns[0], loop.job.train.batch(range(8)), loop.job.train)
+        loop.cast.train(loop.stages[0].turns[0])
+        data, stage = loop.job.train, loop.stages[0]
+        see = loop.cast.see(stage, stage.turns[0], data.batch(range(8)), data, loop._progress(stage), 1)
         terms = loop.stages[0].turns[0].terms(see)
         assert len(terms) >= 2 and all(abs(float(term.sum.detach())) < 1e-4 for term in terms.values())

@@ -157,7 +157,7 @@ def test_takds_student_learns_from_what_the_assistant_was_at_its_best(tmp_path):
     loop = Bench(tmp_path, Takd(), training, task=task, source="auto").loop()
     assistant, student, begun = {}, weights(loop), {}
     loop.job.on_step = lambda state: assistant.update({state.total: weights(loop, "assistant")})
-    on_stages(loop, lambda stage: begun.update({stage.name: (weights(loop, "assistant"), weights(loop), loop.source)}))
+    on_stages(loop, lambda stage: begun.update({stage.name: (weights(loop, "assistant"), weights(loop), loop.cast.source)}))
     loop.run()
     taught_by, started_from, source = begun["train"]
     assert equal(taught_by, assistant[10]) and not equal(taught_by, assistant[15]) and equal(started_from, student)

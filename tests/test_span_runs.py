@@ -90,11 +90,11 @@ def test_cached_signals_of_spans_are_the_live_ones_in_float32(tmp_path):
     loop = made.loop()
     loop.job.dev = encoded(*questions(4))
     loop.run()
-    shown = loop.source.of(made.data.batch([5, 0, 3])).outputs
+    shown = loop.cast.source.of(made.data.batch([5, 0, 3])).outputs
     batch = made.data.batch([5, 0, 3])
     with torch.no_grad():
         live = made.teacher(**batch.inputs)
-    assert all(array.dtype == np.float32 for array in loop.source.arrays.values())
+    assert all(array.dtype == np.float32 for array in loop.cast.source.arrays.values())
     here = batch.inputs["attention_mask"].bool()
     tolerance = 1e-5 if loop.machine.precision("auto") == torch.float32 else 0.05
     assert all(torch.allclose(shown[name][here], live[name][here], atol=tolerance) for name in task().outputs)

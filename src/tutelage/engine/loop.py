@@ -7,12 +7,9 @@ number; nothing else needs to be saved for a replay to end in the same weights.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,45 +18,17 @@ from torch import nn
 
 from .. import records
 from ..errors import ConfigError, RunError
-from ..methods._method import Facts, Method, Progress, See, Stage, Turn
-from ..recipe import Training
-from ..rows import NOTHING, Batch, Seen
+from ..methods._method import Progress, See, Stage
+from ..rows import Batch
 from ..seeds import by_row, stream
-from ..tasks._task import Encoded, Task
+from ..tasks._task import Encoded
 from . import augment, batches, course, optim
+from .cast import NOBODY, Cast, Job
 from .checkpoint import ANCHOR, Checkpoints, State
-from .forward import forward, move, outputs
-from .machine import Machine
-from .talk import Advance, Talk
+from .forward import move, outputs
+from .talk import Advance
 
 LOG_EVERY = 10
-NOBODY = Turn(lambda see: {}, role="")
-"""The turn in which every role is frozen."""
-
-
-@dataclasses.dataclass
-class Job:
-    """Everything one training needs."""
-
-    title: str
-    method: Method
-    task: Task
-    training: Training
-    seed: int
-    facts: Facts
-    models: Mapping[str, nn.Module]
-    """Roles with a model at hand: 'student', and those the method trains or looks through. May load when asked."""
-    signals: Callable[[str, Stage], Any]
-    """The signals of a frozen role for a stage (`engine.signals`), asked for when the stage begins."""
-    train: Encoded
-    dev: Encoded
-    folder: Path
-    machine: Machine
-    talk: Talk
-    autosave: float = 60.0
-    on_step: Callable[[State], None] = lambda state: None
-    anchors: int = 0
-    """Checkpoints of this training to keep, at equal distances; the last is the finished model and not kept apart."""
 
 
 class Loop:
@@ -69,23 +38,14 @@ class Loop:
         self.job, self.machine = job, job.machine
         self.dtype = self.machine.precision(job.training.precision)
         self.stages = job.method.stages(job.facts)
-        torch.manual_seed(stream(job.seed, "maps"))
-        self.maps = nn.ModuleDict(job.method.maps(job.facts)).to(self.machine.device)
-        self.outputs = dict.fromkeys((r for r, s in job.method.roles(job.facts).items() if s.head == "masked_lm"), ("logits",))
-        """What models with another head than the task's put out, by role."""
-        self.trained = sorted({turn.role for stage in self.stages for turn in stage.turns})
-        for role in self.trained:
-            job.models[role].to(self.machine.device)
-        self.models = {role: job.models[role] for role in self.trained}
-        self.frozen: dict[str, nn.Module] = {}
+        self.cast = Cast(job, self.stages, self.dtype)
+        self.models, self.maps = self.cast.models, self.cast.maps
         self.checkpoints = Checkpoints(job.folder / "checkpoints")
         self.state = State()
         self.optimizers: dict[int, torch.optim.Optimizer] = {}
-        self.source: Any = None
         self.extra: Encoded | None = None
         self.order: list[tuple[Encoded, np.ndarray]] = []
         self.planned: tuple[int, int, int] | None = None
-        self.turn: Turn | None = None
         self.note = ""
         self.losses: dict[str, list[torch.Tensor]] = {}
         self.bad = torch.zeros((), dtype=torch.bool, device=self.machine.device)
@@ -130,16 +90,13 @@ class Loop:
         elif tensors is None and any(s.start_from == "init" for s in self.stages) and self.machine.main:
             self.checkpoints.keep("init.safetensors", self.models["student"].state_dict())
         if number == 0 or stage.optimizer == "fresh" or not self.optimizers:
-            self.optimizers = {i: self._optimizer(turn) for i, turn in enumerate(stage.turns)}
+            self.optimizers = {i: optim.build(self.cast.parameters(turn), self.job.training) for i, turn in enumerate(stage.turns)}
         if tensors is not None:
             self._put_back(tensors)
         self.extra = None
         if state.augmented and stage.augment:
             self.extra = augment.encoded(self.job.train, self.checkpoints.kept(state.augmented["file"]), stage.augment)
-        self.source = (
-            self.job.signals(stage.teacher, stage) if stage.teacher and stage.teacher not in {t.role for t in stage.turns} else None
-        )
-        self.turn = None
+        self.cast.enter(stage)
 
     def _stage(self, stage: Stage, advance: Advance) -> None:
         state, job = self.state, self.job
@@ -173,10 +130,9 @@ class Loop:
         job, state = self.job, self.state
         number = course.turn_at(stage, state.step)
         turn = stage.turns[number]
-        if turn is not self.turn:
-            self._freeze(turn)
+        self.cast.train(turn)
         torch.manual_seed(stream(job.seed, "step", stage.name, state.step, self.machine.rank))
-        drawn = stream(job.seed, "view", stage.name, state.step)
+        drawn, seed = (stream(job.seed, what, stage.name, state.step) for what in ("view", "rows"))
         totals = job.task.counts(encoded, rows)
         chunks = batches.split(rows, self.machine.processes, self.machine.rank, job.training.micro_batch)
         whole = len(chunks) == 1 and self.machine.processes == 1
@@ -186,7 +142,7 @@ class Loop:
         for chunk in chunks:
             batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk))
             with self.machine.autocast(self.dtype):
-                terms = turn.terms(self._view(stage, turn, batch, encoded))
+                terms = turn.terms(self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed))
             loss: Any = 0
             for name, term in terms.items():
                 if term.scope == "step" and not whole:
@@ -210,61 +166,9 @@ class Loop:
         if (state.total + 1) % LOG_EVERY == 0 or state.step + 1 == stage.steps:
             self._log(stage, rate)
 
-    def _view(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, seed: int | None = None) -> See:
-        """What a turn's terms look through."""
-        job, state = self.job, self.state
-        epochs = -(-stage.steps // job.facts.steps_per_epoch)
-        progress = Progress(stage.name, state.step, stage.steps, state.epoch, epochs)
-        look = functools.partial(self._see, stage, turn, batch, encoded)
-        seed = stream(job.seed, "rows", stage.name, state.step, state.epoch) if seed is None else seed
-        return See(look, self._tables(stage), job.task, batch, progress, self.maps, seed)
-
-    def _tables(self, stage: Stage) -> Callable[[str], torch.Tensor]:
-        return lambda role: self._model(stage, role).get_input_embeddings().weight
-
-    def _model(self, stage: Stage, role: str) -> Any:
-        real = stage.teacher if role == "teacher" and stage.teacher else role
-        if real in self.models:
-            return self.models[real]
-        if real not in self.frozen:
-            self.frozen[real] = self.job.models[real].to(self.machine.device).eval().requires_grad_(False)
-        return self.frozen[real]
-
-    def _see(
-        self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None
-    ) -> Seen:
-        """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
-        job = self.job
-        real = stage.teacher if role == "teacher" and stage.teacher else role
-        if real == stage.teacher and self.source is not None and inputs is None:
-            if encoded is job.train:
-                return self.source.of(batch)
-            inputs = augment.own(batch.inputs, "teacher")
-        needs = job.method.needs(job.facts, stage.name)
-        inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else NOTHING
-        model = self._model(stage, role)
-        given = augment.own(batch.inputs, "") if inputs is None else inputs
-        names = self.outputs.get(real, job.task.outputs)
-        if real == turn.role or inputs is not None:
-            return forward(model, given, names, inside)
-        with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
-            return forward(model, given, names, inside)
-
-    def _freeze(self, turn: Turn) -> None:
-        """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""
-        self.turn = turn
-        for role, model in self.models.items():
-            model.train(role == turn.role and turn.dropout)
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(role == turn.role and (turn.only is None or turn.only(name)))
-        self.maps.train(turn.role == "student")
-        self.maps.requires_grad_(turn.role == "student")
-
-    def _optimizer(self, turn: Turn) -> torch.optim.Optimizer:
-        named = [(n, p) for n, p in self.models[turn.role].named_parameters() if turn.only is None or turn.only(n)]
-        if turn.role == "student":
-            named += list(self.maps.named_parameters())
-        return optim.build(named, self.job.training)
+    def _progress(self, stage: Stage) -> Progress:
+        epochs = -(-stage.steps // self.job.facts.steps_per_epoch)
+        return Progress(stage.name, self.state.step, stage.steps, self.state.epoch, epochs)
 
     # ---- looks at dev, logs, checkpoints
 
@@ -297,15 +201,13 @@ class Loop:
     def _perplexity(self, stage: Stage) -> dict[str, float]:
         """A stage's own measure over dev: the mean loss in nats, and its exponential."""
         assert stage.judge is not None
-        for model in self.models.values():
-            model.eval()
-        total, count = 0.0, 0.0
+        self.cast.rest()
+        total, count, seed = 0.0, 0.0, stream(self.job.seed, "dev")
         for rows in batches.canonical(self.job.dev.lengths):
-            batch = move(self.job.dev.batch(rows), self.machine.device)
+            batch = self.job.task.view(move(self.job.dev.batch(rows), self.machine.device))
             with torch.no_grad(), self.machine.autocast(self.dtype):
-                loss, number = stage.judge(self._view(stage, NOBODY, batch, self.job.dev, stream(self.job.seed, "dev")))
+                loss, number = stage.judge(self.cast.see(stage, NOBODY, batch, self.job.dev, self._progress(stage), seed))
             total, count = total + float(loss), count + float(number)
-        self.turn = None
         mean = total / max(count, 1.0)
         return {"loss": mean, "perplexity": math.exp(min(mean, 700.0))}
 
@@ -383,12 +285,12 @@ class Loop:
         if state.augmented and state.augmented["epoch"] == state.epoch:
             return
         torch.manual_seed(stream(job.seed, "augment", stage.name, state.epoch))
-        for model in self.models.values():
-            model.eval().requires_grad_(False)
-        once = made.once(self._tables(stage)) if made.once else None
+        self.cast.rest()
+        once = made.once(self.cast.tables(stage)) if made.once else None
+        seed = stream(job.seed, "augment rows", stage.name, state.epoch)
 
         def look(batch: Batch) -> See:
-            see = self._view(stage, NOBODY, job.task.view(batch), job.train)
+            see = self.cast.see(stage, NOBODY, job.task.view(batch), job.train, self._progress(stage), seed)
             see.once = once
             return see
 
@@ -397,7 +299,7 @@ class Loop:
         if self.machine.main:
             self.checkpoints.keep(name, tensors)
         state.augmented = {"file": name, "epoch": state.epoch}
-        self.extra, self.turn = augment.encoded(job.train, tensors, made), None
+        self.extra = augment.encoded(job.train, tensors, made)
 
 
 def _judged(stage: Stage) -> str:

@@ -1,0 +1,139 @@
+"""Who plays in a training: each role's model, which of them trains now, and what each shows of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..methods._method import Facts, Method, Progress, See, Stage, Turn
+from ..recipe import Training
+from ..rows import NOTHING, Batch, Seen
+from ..seeds import stream
+from ..tasks._task import Encoded, Task
+from . import augment
+from .checkpoint import State
+from .forward import forward
+from .machine import Machine
+from .talk import Talk
+
+NOBODY = Turn(lambda see: {}, role="")
+"""The turn in which every role is frozen."""
+
+
+@dataclasses.dataclass
+class Job:
+    """Everything one training needs."""
+
+    title: str
+    method: Method
+    task: Task
+    training: Training
+    seed: int
+    facts: Facts
+    models: Mapping[str, nn.Module]
+    """Roles with a model at hand: 'student', and those the method trains or looks through. May load when asked."""
+    signals: Callable[[str, Stage], Any]
+    """The signals of a frozen role for a stage (`engine.signals`), asked for when the stage begins."""
+    train: Encoded
+    dev: Encoded
+    folder: Path
+    machine: Machine
+    talk: Talk
+    autosave: float = 60.0
+    on_step: Callable[[State], None] = lambda state: None
+    anchors: int = 0
+    """Checkpoints of this training to keep, at equal distances; the last is the finished model and not kept apart."""
+
+
+class Cast:
+    """The roles of one training. `models` are those that some turn trains; the others are loaded when they are first seen."""
+
+    def __init__(self, job: Job, stages: Sequence[Stage], dtype: torch.dtype):
+        self.job, self.machine, self.dtype = job, job.machine, dtype
+        torch.manual_seed(stream(job.seed, "maps"))
+        self.maps = nn.ModuleDict(job.method.maps(job.facts)).to(self.machine.device)
+        self.outputs = dict.fromkeys((r for r, s in job.method.roles(job.facts).items() if s.head == "masked_lm"), ("logits",))
+        """What models with another head than the task's put out, by role."""
+        trained = sorted({turn.role for stage in stages for turn in stage.turns})
+        for role in trained:
+            job.models[role].to(self.machine.device)
+        self.models = {role: job.models[role] for role in trained}
+        self.frozen: dict[str, nn.Module] = {}
+        self.source: Any = None
+        """The stored or live signals of the stage's teacher."""
+        self.turn: Turn | None = None
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage: find its teacher's signals, unless that role is itself trained in it."""
+        seen = stage.teacher and stage.teacher not in {turn.role for turn in stage.turns}
+        self.source = self.job.signals(str(stage.teacher), stage) if seen else None
+        self.turn = None
+
+    def train(self, turn: Turn) -> None:
+        """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""
+        if turn is not self.turn:
+            self.turn = turn
+            self._freeze(turn)
+
+    def _freeze(self, turn: Turn) -> None:
+        for role, model in self.models.items():
+            model.train(role == turn.role and turn.dropout)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(role == turn.role and (turn.only is None or turn.only(name)))
+        self.maps.train(turn.role == "student")
+        self.maps.requires_grad_(turn.role == "student")
+
+    def rest(self) -> None:
+        """Freeze every role until the next `train`."""
+        self.train(NOBODY)
+
+    def parameters(self, turn: Turn) -> list[tuple[str, nn.Parameter]]:
+        """What a turn's optimizer moves, by name."""
+        named = [(n, p) for n, p in self.models[turn.role].named_parameters() if turn.only is None or turn.only(n)]
+        return named + (list(self.maps.named_parameters()) if turn.role == "student" else [])
+
+    def see(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, progress: Progress, seed: int) -> See:
+        """What a turn's terms look through; `seed` is that of the rows' own draws."""
+        look = functools.partial(self._look, stage, turn, batch, encoded)
+        return See(look, self.tables(stage), self.job.task, batch, progress, self.maps, seed)
+
+    def tables(self, stage: Stage) -> Callable[[str], torch.Tensor]:
+        """A role's table of input embeddings by its name."""
+        return lambda role: self.model(stage, role).get_input_embeddings().weight
+
+    def model(self, stage: Stage, role: str) -> Any:
+        """A role's model; 'teacher' is the stage's."""
+        real = _real(stage, role)
+        if real in self.models:
+            return self.models[real]
+        if real not in self.frozen:
+            self.frozen[real] = self.job.models[real].to(self.machine.device).eval().requires_grad_(False)
+        return self.frozen[real]
+
+    def _look(
+        self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None
+    ) -> Seen:
+        """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
+        job, real = self.job, _real(stage, role)
+        if real == stage.teacher and self.source is not None and inputs is None:
+            if encoded is job.train:
+                return self.source.of(batch)
+            inputs = augment.own(batch.inputs, "teacher")
+        needs = job.method.needs(job.facts, stage.name)
+        inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else NOTHING
+        given = augment.own(batch.inputs, "") if inputs is None else inputs
+        names = self.outputs.get(real, job.task.outputs)
+        if real == turn.role or inputs is not None:
+            return forward(self.model(stage, role), given, names, inside)
+        with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
+            return forward(self.model(stage, role), given, names, inside)
+
+
+def _real(stage: Stage, role: str) -> str:
+    return stage.teacher if role == "teacher" and stage.teacher else role
