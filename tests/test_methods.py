@@ -12,7 +12,8 @@ from toys import LABELS, Bench, Scripted, bert, rows, shown
 
 from tutelage import find
 from tutelage.engine import course
-from tutelage.engine.workshop import Start, _Roles
+from tutelage.engine.roles import Roles
+from tutelage.engine.workshop import Start
 from tutelage.errors import ConfigError
 from tutelage.methods._method import Facts, Progress
 from tutelage.methods.annealing import Annealing
@@ -178,7 +179,7 @@ def test_the_assistant_has_the_depth_in_the_middle(small, large, layers):
 def test_self_kds_copy_starts_where_the_student_starts_and_the_student_waits_for_it(tmp_path):
     student = bert(1, seed=2)
     shop = types.SimpleNamespace(machine=types.SimpleNamespace(device=torch.device("cpu")))
-    made = _Roles(shop, SelfKd(), FACTS, Start(student, None), None, seed=0)["copy"]
+    made = Roles(shop, SelfKd(), FACTS, Start(student, None), None, seed=0)["copy"]
     start = copy.deepcopy(student.state_dict())
     assert made is not student and equal(start, made.state_dict())
     assert not {p.data_ptr() for p in made.parameters()} & {p.data_ptr() for p in student.parameters()}

@@ -21,14 +21,14 @@ from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Method
 from ..models import cost
-from ..models.load import Loaded, weights_digest
+from ..models.load import Loaded, tokenizer_digest, weights_digest
 from ..recipe import Recipe, Training
 from . import account, judge
 from .checkpoint import ANCHOR
 from .machine import Machine
 from .talk import Talk
 from .teacher import Member, Teacher, read_probabilities
-from .workshop import Start, Trained, Workshop, refuse_new_head, tokenizer_digest
+from .workshop import Start, Trained, Workshop, refuse_new_head
 
 DEFAULT_RUNS = "runs"
 

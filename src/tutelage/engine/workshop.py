@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import inspect
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +16,9 @@ import transformers
 
 from .. import __version__, config, records
 from ..errors import ConfigError, ModelError
-from ..find import find
-from ..methods._method import Facts, Method, RoleSpec, Stage
+from ..methods._method import Facts, Method, Stage
 from ..models import anatomy
-from ..models.load import MASKED_LM, Loaded, open_config, open_model, weights_digest
+from ..models.load import Loaded, open_config, open_model, tokenizer_digest, weights_digest
 from ..recipe import Recipe, Training
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
@@ -29,6 +26,7 @@ from . import course
 from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
+from .roles import Roles
 from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher
@@ -143,7 +141,7 @@ class Workshop:
             done = folder / "result" / "training.json"
             reused = self.machine.broadcast(done.exists())
             if not reused:
-                models = _Roles(self, method, facts, start, teacher, seed)
+                models = Roles(self, method, facts, start, teacher, seed)
                 job = Job(
                     title=title, method=method, task=self.task, training=training, seed=seed, facts=facts, models=models,
                     signals=self._signals(method, facts, start, teacher, models, rows), train=rows, dev=dev, folder=folder,
@@ -155,7 +153,7 @@ class Workshop:
         return Trained(folder / "result", known["weights"], known, reused)
 
     def _signals(
-        self, method: Method, facts: Facts, start: Start, teacher: Teacher | None, models: _Roles, rows: Encoded
+        self, method: Method, facts: Facts, start: Start, teacher: Teacher | None, models: Roles, rows: Encoded
     ) -> Callable[[str, Stage], Any]:
         """What finds a frozen role's signals for a stage: the teacher's and its checkpoints', or another role's."""
 
@@ -279,67 +277,12 @@ class Workshop:
         )[:24]  # fmt: skip
 
 
-class _Roles(dict):
-    """Models by role, made when first asked: the student, the live teacher, and the roles the method adds."""
-
-    def __init__(self, shop: Workshop, method: Method, facts: Facts, start: Start, teacher: Teacher | None, seed: int):
-        super().__init__(student=start.model)
-        self.shop, self.teacher, self.specs, self.seed, self.start = shop, teacher, method.roles(facts), seed, start
-        for role, spec in self.specs.items():
-            if spec.start == "student":
-                self[role] = self._cut(copy.deepcopy(start.model), spec)
-
-    def __missing__(self, role: str) -> Any:
-        spec = self.specs.get(role)
-        torch.manual_seed(stream(self.seed, "role", role))
-        if spec is None:
-            if role.split("@")[0] != "teacher" or self.teacher is None or not self.teacher.members:
-                raise ConfigError(f"method: needs a model for the role '{role}', and the recipe has none; give teacher.model")
-            model = self.teacher.at(role).members[0].load()
-        else:
-            model = self._open(spec)
-        self[role] = self._cut(model, spec)
-        return self[role]
-
-    def _open(self, spec: RoleSpec) -> Any:
-        """A role's model by name, or the teacher's before its training; its vocabulary must be the student's."""
-        shop, of = self.shop, self.shop.recipe.teacher
-        name = of.model if spec.start == "teacher" and of else spec.start
-        if spec.start == "teacher" and not name:
-            raise ConfigError(f"method.{spec.setting}: there is no single teacher model to start from; name a model")
-        auto, head = (MASKED_LM, {}) if spec.head == "masked_lm" else (shop.task.auto, shop.head)
-        loaded = open_model(name or "", head, auto=auto, labels=shop.data.labels, text=shop.task.tokenized)
-        if tokenizer_digest(loaded.tokenizer) != tokenizer_digest(self.start.tokenizer):
-            raise ConfigError(f"method.{spec.setting}: the vocabulary of {name} is not the student's; name a model with the same tokenizer")
-        return loaded.model
-
-    def _cut(self, model: Any, spec: RoleSpec | None) -> Any:
-        if spec and spec.layers:
-            depth = anatomy.shape(model.config).depth
-            if spec.layers > depth:
-                raise ConfigError(f"method.layers: {spec.layers} asked for; the model has {depth}")
-            model = find("surgery", "keep_layers")(keep="even", count=spec.layers)(model)
-        return model.to(self.shop.machine.device).eval().requires_grad_(False)
-
-
 @functools.cache
 def _code(own: Path) -> list[str]:
     """Digests of what decides what a method does: its own file, and all that methods share."""
     shared = Path(inspect.getfile(Method)).parent
     files = {own, *shared.glob("*.py"), shared.parent / "losses.py", shared.parent / "schedules.py"}
     return [records.file_digest(f) for f in sorted(files)]
-
-
-@functools.lru_cache(maxsize=16)
-def tokenizer_digest(tokenizer: Any) -> str:
-    """What tells tokenizers apart: their definition without the padding and truncation set for a call; '' for none."""
-    if tokenizer is None:
-        return ""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return records.digest(tokenizer.get_vocab())
-    whole = json.loads(backend.to_str())
-    return records.digest({k: v for k, v in whole.items() if k not in ("padding", "truncation")})
 
 
 def refuse_new_head(name: str, loaded: Loaded, labels: tuple[str, ...], head: Mapping[str, Any]) -> None:

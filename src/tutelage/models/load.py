@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -16,6 +17,7 @@ import torch
 import transformers
 from torch import nn
 
+from .. import records
 from ..errors import ConfigError, ModelError
 from ..find import near
 from . import anatomy, resnet
@@ -221,6 +223,18 @@ def weights_digest(model: nn.Module) -> str:
         if tensor.numel():
             out.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
     return out.hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def tokenizer_digest(tokenizer: Any) -> str:
+    """What tells tokenizers apart: their definition without the padding and truncation set for a call; '' for none."""
+    if tokenizer is None:
+        return ""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return records.digest(tokenizer.get_vocab())
+    whole = json.loads(backend.to_str())
+    return records.digest({k: v for k, v in whole.items() if k not in ("padding", "truncation")})
 
 
 class _sentences:
