@@ -6,29 +6,25 @@ import contextlib
 import copy
 import dataclasses
 import datetime
-import functools
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from .. import config, records
 from .. import recipe as recipes
 from ..errors import ConfigError
-from ..find import find
 from ..methods._method import Method
 from ..models import cost
-from ..models.load import Loaded, tokenizer_digest, weights_digest
+from ..models.load import Loaded
 from ..recipe import Recipe, Training
 from . import account, judge
-from .checkpoint import ANCHOR
+from .hire import Hire
 from .machine import Machine
 from .talk import Talk
-from .teacher import Member, Teacher, read_probabilities
-from .workshop import Start, Trained, Workshop, refuse_new_head
+from .teacher import Teacher
+from .workshop import Start, Workshop
 
 DEFAULT_RUNS = "runs"
 
@@ -121,8 +117,6 @@ class _Run:
         self.shop = Workshop(recipe, self.data, machine, talk, store, on_step)
         self.models: dict[str, dict[str, Any]] = {}
         self.loaded: dict[str, Loaded] = {}
-        self.trained: list[Trained] = []
-        """The teachers' own trainings."""
 
     def carry_out(self) -> dict[str, Any]:
         """Everything in order; returns the record."""
@@ -175,82 +169,14 @@ class _Run:
     # ---- teacher
 
     def _teacher(self) -> Teacher:
-        """Fine-tune the teacher where asked, else check that its head knows the labels."""
-        given = self.recipe.teacher
-        assert given is not None
-        teacher = Teacher([], self.recipe.signals, self.recipe.task, self.shop.cache, self.machine, given.average)
+        """The recipe's teacher, fine-tuned where asked."""
+        hire = Hire(self.shop)
         with self._timed("teacher"):
-            if given.probabilities:
-                train = self.data.splits["train"]
-                if "transfer" in self.data.splits:
-                    raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
-                teacher.given = read_probabilities(given.probabilities, self.data.labels, train.total, train.ids, self.recipe.task.kind)
-                return teacher
-            for number, name in enumerate(given.models or (given.model or "",)):
-                key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"
-                teacher.members.append(self._member(key, name))
-            teacher.route = self._route(teacher.members[0])
+            teacher = hire.teacher()
+        for key, (name, loaded, trained) in hire.members.items():
+            self.loaded[key] = loaded
+            self.models[key] = account.model(f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
         return teacher
-
-    def _route(self, finished: Member) -> tuple[Member, ...]:
-        """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last; read when used."""
-        given, shop, members = self.recipe.teacher, self.shop, []
-        assert given is not None
-        files = [self.trained[0].folder / f"{ANCHOR}{number}.safetensors" for number in range(1, given.checkpoints or 1)]
-        for number, file in enumerate(files, 1):
-            load = functools.partial(self._checkpoint, finished, file)
-            title = f"{finished.title}, checkpoint {number}"
-            members.append(dataclasses.replace(finished, title=title, load=load, weights=records.file_digest(file)))
-        for place in given.route:
-            loaded = shop.open(place, given.seed)
-            refuse_new_head(place, loaded, self.data.labels, shop.head)
-            if tokenizer_digest(loaded.tokenizer) != finished.tokenizer:
-                raise ConfigError(f"teacher.route: {place} has another tokenizer than the teacher; name checkpoints of its own training")
-            load = functools.partial(lambda place: self._frozen(shop.open(place, given.seed).model), place)
-            weights = weights_digest(loaded.model)
-            members.append(dataclasses.replace(finished, title=Path(place).name, load=load, weights=weights))
-        return (*members, finished) if members else ()
-
-    def _checkpoint(self, finished: Member, file: Path) -> Any:
-        """The teacher as it was in the middle of its training."""
-        model = copy.deepcopy(finished.load())
-        model.load_state_dict(load_file(file))
-        return self._frozen(model)
-
-    def _frozen(self, model: Any) -> Any:
-        return model.to(self.machine.device).eval().requires_grad_(False)
-
-    def _member(self, key: str, name: str) -> Member:
-        given, shop = self.recipe.teacher, self.shop
-        assert given is not None
-        loaded = shop.open(name, given.seed)
-        for note in loaded.notes:
-            self.talk.say(note)
-        trained: Trained | None = None
-        if given.train:
-            trained = shop.train(
-                f"{key} ({Path(name).name})", find("methods", "finetune")(), Start(loaded.model, loaded.tokenizer), given.train,
-                given.seed, anchors=given.checkpoints or 0,
-            )  # fmt: skip
-            self.trained.append(trained)
-            self._say_reused(key, trained)
-            if not trained.reused:
-                loaded.model.eval()
-            else:
-                loaded = shop.open(str(trained.model), given.seed)
-        else:
-            refuse_new_head(name, loaded, self.data.labels, shop.head)
-        model = self._frozen(loaded.model)
-        self.loaded[key] = loaded
-        self.models[key] = account.model(f"teacher ({Path(name).name})", "teacher", loaded, trained, None)
-        return Member(
-            Path(name).name,
-            lambda: model,
-            self.models[key]["weights"],
-            lambda: shop.encoded(loaded.tokenizer, shop.taught),
-            model.config.hidden_size,
-            tokenizer_digest(loaded.tokenizer),
-        )
 
     # ---- students
 
@@ -289,7 +215,7 @@ class _Run:
                 )
             start = self._start()
             trained = self.shop.train(key, method, start, training, recipe.seed, teacher)
-            self._say_reused(key, trained)
+            self.shop.say_reused(key, trained)
             loaded = self.shop.open(str(trained.model), recipe.seed) if trained.reused else Loaded(start.model, start.tokenizer, False)
             loaded.model.to(self.machine.device).eval().requires_grad_(False)
         self.loaded[key] = loaded
@@ -297,10 +223,6 @@ class _Run:
         self.models[key] = account.model(title, "student" if main else "baseline", loaded, trained, method)
         if tried:
             self.models[key]["search"] = tried
-
-    def _say_reused(self, title: str, trained: Trained) -> None:
-        if trained.reused:
-            self.talk.say(f"{title}: trained before with the same settings, data and start; reused")
 
     # ---- proof
 

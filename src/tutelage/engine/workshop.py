@@ -93,6 +93,11 @@ class Workshop:
         """The part that a teacher's students learn from."""
         return "train+transfer" if "transfer" in self.data.splits else "train"
 
+    def say_reused(self, title: str, trained: Trained) -> None:
+        """Tell the user where a training was found, not made."""
+        if trained.reused:
+            self.talk.say(f"{title}: trained before with the same settings, data and start; reused")
+
     # ---- starts
 
     def open(self, name: str, seed: int) -> Loaded:

@@ -1,0 +1,101 @@
+"""A recipe's teacher: opened, fine-tuned where asked, with the checkpoints of its training."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from .. import records
+from ..errors import ConfigError
+from ..find import find
+from ..models.load import Loaded, tokenizer_digest, weights_digest
+from .checkpoint import ANCHOR
+from .teacher import Member, Teacher, read_probabilities
+from .workshop import Start, Trained, Workshop, refuse_new_head
+
+
+class Hire:
+    """Makes the teacher; `members` are its models by key: name, model, and the training of those that were fine-tuned."""
+
+    def __init__(self, shop: Workshop):
+        assert shop.recipe.teacher is not None
+        self.shop, self.given = shop, shop.recipe.teacher
+        self.members: dict[str, tuple[str, Loaded, Trained | None]] = {}
+
+    def teacher(self) -> Teacher:
+        """Fine-tune the teacher where asked, else check that its head knows the labels."""
+        given, shop = self.given, self.shop
+        teacher = Teacher([], shop.recipe.signals, shop.task, shop.cache, shop.machine, given.average)
+        if given.probabilities:
+            train = shop.data.splits["train"]
+            if "transfer" in shop.data.splits:
+                raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
+            teacher.given = read_probabilities(given.probabilities, shop.data.labels, train.total, train.ids, shop.task.kind)
+            return teacher
+        for number, name in enumerate(given.models or (given.model or "",)):
+            key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"
+            teacher.members.append(self._member(key, name))
+        teacher.route = self._route(teacher.members[0])
+        return teacher
+
+    def _member(self, key: str, name: str) -> Member:
+        given, shop = self.given, self.shop
+        loaded = shop.open(name, given.seed)
+        for note in loaded.notes:
+            shop.talk.say(note)
+        trained: Trained | None = None
+        if given.train:
+            start, finetune = Start(loaded.model, loaded.tokenizer), find("methods", "finetune")()
+            title, anchors = f"{key} ({Path(name).name})", given.checkpoints or 0
+            trained = shop.train(title, finetune, start, given.train, given.seed, anchors=anchors)
+            shop.say_reused(key, trained)
+            if trained.reused:
+                loaded = shop.open(str(trained.model), given.seed)
+        else:
+            refuse_new_head(name, loaded, shop.data.labels, shop.head)
+        model = self._frozen(loaded.model)
+        self.members[key] = (name, loaded, trained)
+        return Member(
+            Path(name).name,
+            lambda: model,
+            trained.weights if trained else weights_digest(model),
+            lambda: shop.encoded(loaded.tokenizer, shop.taught),
+            model.config.hidden_size,
+            tokenizer_digest(loaded.tokenizer),
+        )
+
+    def _route(self, finished: Member) -> tuple[Member, ...]:
+        """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last; read when used."""
+        given, shop, members = self.given, self.shop, []
+        for number in range(1, given.checkpoints or 1):
+            trained = self.members["teacher"][2]
+            assert trained is not None
+            file = trained.folder / f"{ANCHOR}{number}.safetensors"
+            load = functools.partial(self._checkpoint, finished, file)
+            title = f"{finished.title}, checkpoint {number}"
+            members.append(dataclasses.replace(finished, title=title, load=load, weights=records.file_digest(file)))
+        for place in given.route:
+            loaded = shop.open(place, given.seed)
+            refuse_new_head(place, loaded, shop.data.labels, shop.head)
+            if tokenizer_digest(loaded.tokenizer) != finished.tokenizer:
+                raise ConfigError(f"teacher.route: {place} has another tokenizer than the teacher; name checkpoints of its own training")
+            weights, load = weights_digest(loaded.model), functools.partial(self._earlier, place)
+            members.append(dataclasses.replace(finished, title=Path(place).name, load=load, weights=weights))
+        return (*members, finished) if members else ()
+
+    def _checkpoint(self, finished: Member, file: Path) -> Any:
+        """The teacher as it was in the middle of its training."""
+        model = copy.deepcopy(finished.load())
+        model.load_state_dict(load_file(file))
+        return self._frozen(model)
+
+    def _earlier(self, place: str) -> Any:
+        return self._frozen(self.shop.open(place, self.given.seed).model)
+
+    def _frozen(self, model: Any) -> Any:
+        return model.to(self.shop.machine.device).eval().requires_grad_(False)
