@@ -50,7 +50,7 @@ def ours(work: rivals.Work, epochs: int, settings: dict[str, bool]) -> list[riva
     kept = [drawn[i] for i in rivals.representative(drawn, work.lengths, work.keep, (work.seed, 0))]
     data = encoded([work.rows[i] for b in kept for i in b])
     first = list(np.arange(len(data)).reshape(work.keep, work.batch))
-    precision = {True: "bfloat16", False: "float32"}
+    precision = {True: "auto", False: "float32"}
     training = Training(epochs=epochs, batch_size=work.batch, learning_rate=rivals.RATE, clip=rivals.CLIP, warmup=0.0, decay="constant",
                         precision=precision[settings["student_bf16"]], bucket=bucket, select="last")  # fmt: skip
     machine, talk, task = Machine(threads=torch.get_num_threads()), Talk(), Classify(labels=("a", "b", "c"))
