@@ -28,7 +28,8 @@ from tutelage.recipe import Training
 from tutelage.tasks import _squad, _windows
 from tutelage.tasks.span_qa import SpanQa
 
-METHODS = [name for name in find.names("methods") if name not in WHOLE_STEP]
+QUICK = ("finetune", "kd", "annealing", "hidden_states", "mate", "takd")
+METHODS = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in find.names("methods") if n not in WHOLE_STEP]
 """Those that compare the rows of a step by class are not for spans, which have no classes in common."""
 PLAIN = Training(steps=4, batch_size=8, learning_rate=1e-2, precision="float32", optimizer="sgd", clip=None, warmup=0.0)
 
