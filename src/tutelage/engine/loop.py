@@ -140,7 +140,7 @@ class Loop:
         optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
         for chunk in chunks:
-            batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk))
+            batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk) if job.task.varies else None)
             with self.machine.autocast(self.dtype):
                 terms = turn.terms(self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed))
             loss: Any = 0

@@ -78,6 +78,6 @@ class Continuation(Method):
 
     def phi(self, at: Progress, levels: int) -> float:
         """The scale of the teacher's logits and of the margin."""
-        if self.temperature == "algorithm" and at.epochs >= levels:
+        if self.temperature == "algorithm":
             return schedules.algorithm_1(at.epoch + 1, at.epochs, levels)
         return schedules.annealed(at.step, round(self.anneal_share * at.steps), levels)

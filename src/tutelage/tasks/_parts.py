@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+from ..errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,25 @@ def cut_keys(keys: np.ndarray, shares: Mapping[str, float]) -> dict[str, np.ndar
         out[name] = np.flatnonzero(mine)
         left &= ~mine
     return {"train": np.flatnonzero(left), **out}
+
+
+def missing_shares(task: Any, parts: Mapping[str, Any]) -> dict[str, float]:
+    """What share of train to cut off for each of test and dev that the data lacks, by the task's settings of that name.
+
+    Raises ConfigError for a share that is set though the data has the part.
+    """
+    for name in ("dev", "test"):
+        share = f"{name}_share"
+        if name in parts and getattr(task, share) != getattr(type(task), share):
+            raise ConfigError([(f"task.{share}", f"has no effect: the data has a {name} part; leave it out")])
+    return {name: getattr(task, f"{name}_share") for name in ("test", "dev") if name not in parts}
+
+
+def cut_note(whole: Sized, made: Mapping[str, Sized], shares: Mapping[str, float], by: str) -> str:
+    """A sentence that says which parts were cut from the training rows by a hash of their `by`."""
+    sizes = ", ".join(f"{name} {len(made[name])}" for name in ("train", "dev", "test") if name in made)
+    words = " and ".join(f"{name} ({shares[name]:.0%})" for name in ("dev", "test") if name in shares)
+    return f"{words} cut from the {len(whole)} training rows by a hash of their {by}: {sizes}"
 
 
 def leaks(parts: Mapping[str, Any], what: str = "a text") -> list[str]:

@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..find import near
 from ..rows import Batch, Rows, Seen, Term
 from . import _glue, _labels, _metrics, _sources
-from ._parts import Part, Source, cut, leaks, place
+from ._parts import Part, Source, cut, cut_note, leaks, missing_shares, place
 from ._tables import word
 from ._task import Data, Encoded, Split, Task, has_label
 from ._text import encode_texts
@@ -185,10 +185,7 @@ class Classify(Task):
 
     def _cut(self, parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]:
         """Cut what is missing of dev and test from train."""
-        shares = {name: share for name, share in (("test", self.test_share), ("dev", self.dev_share)) if name not in parts}
-        for name in ("dev", "test"):
-            if name not in shares and getattr(self, f"{name}_share") != getattr(Classify, f"{name}_share"):
-                raise ConfigError([(f"task.{name}_share", f"has no effect: the data has a {name} part; leave it out")])
+        shares = missing_shares(self, parts)
         if not shares:
             return parts, []
         whole = parts["train"]
@@ -196,9 +193,7 @@ class Classify(Task):
         if not all(len(part) for part in made.values()):
             what = f"too few different texts to cut {' and '.join(shares)} from its {len(whole)} rows"
             raise DataError(f"{whole.source}: {what}; name files with task.dev= and task.test=")
-        sizes = ", ".join(f"{name} {len(made[name])}" for name in ("train", "dev", "test") if name in made)
-        words = " and ".join(f"{name} ({shares[name]:.0%})" for name in ("dev", "test") if name in shares)
-        return {**parts, **made}, [f"{words} cut from the {len(whole)} training rows by a hash of their text: {sizes}"]
+        return {**parts, **made}, [cut_note(whole, made, shares, "text")]
 
     def _known(self, parts: Mapping[str, Part], source: Source) -> tuple[str, ...]:
         """Label names in order; every label of every part is among them."""

@@ -21,7 +21,7 @@ from ..find import near
 from ..rows import Batch, Rows, Seen, Term
 from . import _cifar, _images, _metrics, _pixels
 from ._images import Pictures, Source
-from ._parts import cut, leaks, place
+from ._parts import cut, cut_note, leaks, missing_shares, place
 from ._task import Data, Encoded, Split, Task, has_label
 
 CutOff = Annotated[float, Field(gt=0, lt=1)]
@@ -175,19 +175,14 @@ class Image(Task):
 
     def _cut(self, parts: dict[str, Pictures]) -> tuple[dict[str, Pictures], list[str]]:
         """Cut what is missing of dev and test from train."""
-        shares = {name: share for name, share in (("test", self.test_share), ("dev", self.dev_share)) if name not in parts}
-        for name in ("dev", "test"):
-            if name not in shares and getattr(self, f"{name}_share") != getattr(Image, f"{name}_share"):
-                raise ConfigError([(f"task.{name}_share", f"has no effect: the data has a {name} part; leave it out")])
+        shares = missing_shares(self, parts)
         if not shares:
             return parts, []
         whole = parts["train"]
         made = cut(whole, shares)
         if not all(len(part) for part in made.values()):
             raise DataError(f"{whole.source}: too few different images to cut {' and '.join(shares)} from its {len(whole)} rows")
-        sizes = ", ".join(f"{name} {len(made[name])}" for name in ("train", "dev", "test") if name in made)
-        words = " and ".join(f"{name} ({shares[name]:.0%})" for name in ("dev", "test") if name in shares)
-        return {**parts, **made}, [f"{words} cut from the {len(whole)} training rows by a hash of their pixels: {sizes}"]
+        return {**parts, **made}, [cut_note(whole, made, shares, "pixels")]
 
     def _scale(self, train: Pictures) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel, float32; a channel without spread is divided by 1."""

@@ -17,10 +17,10 @@ from pydantic import Field
 
 from .. import losses
 from ..config import Count, settings
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..rows import Batch, Rows, Seen, Term
 from . import _sources, _squad, _squad_metrics, _windows
-from ._parts import cut_keys, key, place
+from ._parts import cut_keys, key, missing_shares, place
 from ._squad import Part
 from ._task import Data, Encoded, Split, Task
 
@@ -110,10 +110,7 @@ class SpanQa(Task):
 
     def _cut(self, parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]:
         """Cut what is missing of dev and test from train, whole articles at a time."""
-        shares = {name: share for name, share in (("test", self.test_share), ("dev", self.dev_share)) if name not in parts}
-        for name in ("dev", "test"):
-            if name not in shares and getattr(self, f"{name}_share") != getattr(SpanQa, f"{name}_share"):
-                raise ConfigError([(f"task.{name}_share", f"has no effect: the data has a {name} part; leave it out")])
+        shares = missing_shares(self, parts)
         if not shares:
             return parts, []
         whole = parts["train"]
