@@ -4,7 +4,7 @@
     python benchmarks/methods.py --table                                         # what it holds, with intervals and tests
 
 A cell is one student: task, method, seed. Its learning rate is the best of three on dev, tried once for each task and
-method with a seed that is used for nothing else. Every finished cell is a line of `benchmarks/results/methods.jsonl`, with
+method with half the epochs and a seed that is used for nothing else. Every finished cell is a line of `benchmarks/results/methods.jsonl`, with
 the test rows that it got right as packed bits, so that differences are tested on the same rows. Configurations are frozen
 below; a cell whose configuration differs from the file's is refused, never mixed.
 
@@ -36,6 +36,8 @@ MORE_CLASSES = ("dkd", "dist", "standardized")
 IMAGES = ("pro_kd", "rco", "takd", "backward", "label_smoothing", "tf_reg", "self_kd")
 """Of the others, those that need neither tokens nor attention."""
 SEARCH_SEED = 1000
+SEARCH_SHARE = 0.5
+"""Of the epochs, to try a rate."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "annealing": {"label_share": 0.25}, "combined": {"label_share": 0.25, "prepare": 100},
     "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
@@ -88,6 +90,8 @@ def recipe(task: str, method: str, seed: int, rate: float, data: str) -> dict[st
     if task == "cifar10":
         made["task"]["data"] = str(Path(data) / "vision" / made["task"]["data"])
     made["train"]["learning_rate"] = rate
+    if seed == SEARCH_SEED:
+        made["train"]["epochs"] = int(SEARCH_SHARE * made["train"]["epochs"])
     return made | {"name": task, "seed": seed, "compare": [], "measure": False}
 
 
