@@ -43,7 +43,7 @@ def made(what: str, name: str) -> str:
 
 
 def help_text(verb: str) -> str:
-    words = ["--help"] if verb == "tutelage" else [verb, "--help"]
+    words = ["--help"] if verb == "tutelage" else [*verb.split("_"), "--help"]
     said = CliRunner().invoke(main, words, prog_name="tutelage", terminal_width=80, max_content_width=80)
     assert said.exit_code == 0, said.output
     return f"```text\n{said.output.rstrip()}\n```\n"
@@ -83,7 +83,8 @@ def test_help_texts_and_settings_in_the_docs_are_the_codes_own():
 
 def test_every_verb_and_every_settings_class_stands_in_the_docs():
     blocks = {(what, name) for page in PAGES for _, what, name, _, _ in BLOCK.findall(page.read_text())}
-    assert {name for what, name in blocks if what == "help"} == {"tutelage", *main.commands}
+    inner = {f"{verb}_{name}" for verb, group in main.commands.items() for name in getattr(group, "commands", ())}
+    assert {name for what, name in blocks if what == "help"} == {"tutelage", *main.commands, *inner}
     own = {c.__name__ for c in vars(recipe).values() if inspect.isclass(c) and getattr(c, "is_part", False)}
     parts = {name for kind in find.KINDS for name in find.names(kind)}
     assert {name for what, name in blocks if what == "settings"} == own | parts

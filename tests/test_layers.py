@@ -13,11 +13,12 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
-    {"errors", "find", "config", "seeds", "records"},
+    {"errors", "find", "config", "seeds", "records", "late"},
     {"rows", "losses", "schedules"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
+    {"echo"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -58,6 +59,8 @@ def test_imports_point_down(path):
         ["show", "quickstart"],
         ["show", "kd"],
         *[[verb, "--help"] for verb in ("distill", "evaluate", "export", "list", "show", "cost", "doctor")],
+        ["echo", "analyze", "--help"],
+        ["echo", "plan", "--help"],
     ],
     ids=" ".join,
 )

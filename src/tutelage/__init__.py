@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .late import know_architectures
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Result", "TutelageError", "__version__", "distill"]
 
 _WHERE = {"distill": ".engine.distill", "Result": ".engine.distill", "TutelageError": ".errors"}
+
+
+know_architectures()
 
 
 def __getattr__(name: str) -> Any:

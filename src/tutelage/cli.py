@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import TutelageError
+from .errors import ConfigError, TutelageError
 
 _OVERRIDES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -106,6 +106,91 @@ def export(student: Path, out: Path, int8: bool, as_json: bool) -> None:
     from .report import table
 
     table.show_export(facts, out)
+
+
+@main.group(cls=_Verbs)
+def echo() -> None:
+    """Language models whose layers share attention: which layers attend alike, and which should echo which."""
+
+
+def _text_options(verb: Any) -> Any:
+    for option in (
+        click.option("--threads", type=int, help="CPU threads [one a core]."),
+        click.option("--out", type=click.Path(path_type=Path), help="Folder for what was found [runs/echo-MODEL]."),
+        click.option("--distance", default=6, show_default=True, type=click.IntRange(1, 12), help="How far back a source may stand."),
+        click.option("--tokens", default=512, show_default=True, type=click.IntRange(8), help="Tokens of a sample."),
+        click.option("--samples", default=8, show_default=True, type=click.IntRange(1), help="Samples to look at."),
+        click.option("--column", default="text", show_default=True, help="The text's column, where the text is a table."),
+        click.option("--data", default="imdb", show_default=True, help="A text file, a folder of them, a table, or imdb."),
+        click.argument("model"),
+    ):
+        verb = option(verb)
+    return verb
+
+
+@echo.command(epilog="Example: tutelage echo analyze smollm2 --data imdb")
+@_text_options
+@_JSON
+def analyze(
+    model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None, as_json: bool
+) -> None:
+    """How alike the layers of MODEL attend on real text: similarity by pairs of layers and heads, saved with a report."""
+    from .echo import work
+    from .engine.talk import Console, Talk
+
+    text = work.Text(data, column, samples, tokens)
+    found = work.analyze(model, text, distance=distance, out=out, threads=threads, talk=Talk() if as_json else Console())
+    _show_echo(found, as_json)
+
+
+@echo.command(epilog="Example: tutelage echo plan smollm2 --share 0.4   |   tutelage echo plan smollm2 --layers 20:19,21:19")
+@_text_options
+@click.option("--share", type=float, help="Share of all layers that shall echo, such as 0.4.")
+@click.option("--rule", default="dynamic", show_default=True, help="dynamic, greedy (measures losses), paper or blocks.")
+@click.option("--layers", help="An explicit plan instead of a rule: ECHO:SOURCE,ECHO:SOURCE...")
+@click.option("--block", default=2, show_default=True, help="Layers of a block, for rule blocks.")
+@click.option("--head-maps/--no-head-maps", default=None, help="Whether heads may echo the heads that fit them best [as the rule does].")
+@click.option("--trials", default=120, show_default=True, help="Plans that rule greedy measures at most.")
+@click.option("--held-out", default=6, show_default=True, help="Samples that the plan's loss is measured on; 0 measures none.")
+@click.option("--analysis", type=click.Path(path_type=Path), help="Folder of an analysis to plan from [runs/echo-MODEL, made if missing].")
+@_JSON
+def plan(
+    model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None,
+    share: float | None, rule: str, layers: str | None, block: int, head_maps: bool | None, trials: int, held_out: int,
+    analysis: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Choose which layers of MODEL echo which, predict what it saves, and measure the loss without training."""
+    from .echo import work
+    from .engine.talk import Console, Talk
+
+    found = work.plan(
+        model, work.Text(data, column, samples, tokens), rule=rule, share=share, block=block, head_maps=head_maps,
+        pairs=_pairs(layers) if layers else None, analysis=analysis, distance=distance, trials=trials, held_out=held_out, out=out,
+        threads=threads, talk=Talk() if as_json else Console(),
+    )  # fmt: skip
+    _show_echo(found, as_json)
+
+
+def _pairs(text: str) -> dict[int, int]:
+    """`20:19,21:19` as echoing layer -> source."""
+    try:
+        return {int(a): int(b) for a, b in (pair.split(":") for pair in text.split(","))}
+    except ValueError:
+        raise ConfigError(f"--layers: '{text}' is not written ECHO:SOURCE,ECHO:SOURCE, such as 20:19,21:19") from None
+
+
+def _show_echo(found: dict[str, Any], as_json: bool) -> None:
+    from .echo import work
+    from .report import echo as report
+
+    if as_json:
+        click.echo(json.dumps(work.plain(found)))
+        return
+    report.show(found)
+    click.echo(report.verdict(found))
+    if "file" in found:
+        click.echo(f"plan     {found['file']}")
+    click.echo(f"report   {found['report']}")
 
 
 @main.command("list", epilog="Example: tutelage list methods")

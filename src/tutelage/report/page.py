@@ -21,11 +21,16 @@ _HERE = Path(__file__).parent
 
 def write(record: Record, path: Path) -> None:
     """Write the report of a record, whole or not at all. Text of the record is shown as text, whatever it holds."""
+    render("page.html.jinja", {"kind": "distillation report", **contents(record)}, path)
+
+
+def render(template: str, shown: Mapping[str, Any], path: Path) -> None:
+    """Write a page of one of the templates, atomically."""
     frame = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     frame.filters["whole"] = _whole
-    records.write(Path(path), frame.get_template("page.html.jinja").render(contents(record)))
+    records.write(Path(path), frame.get_template(template).render(shown))
 
 
 def figure(record: Record, path: Path) -> bool:
@@ -101,7 +106,7 @@ def _uri(picture: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
 
 
-def _picture(draw: Callable[[], Any], narrow: Callable[[], Any] | None = None) -> dict[str, str]:
+def picture(draw: Callable[[], Any], narrow: Callable[[], Any] | None = None) -> dict[str, str]:
     """Data URIs of a picture: for a light and a dark page, and for a narrow one where it is drawn anew."""
     wide = plots.svg(draw)
     small = plots.svg(narrow) if narrow and wide else ""
@@ -126,8 +131,8 @@ def _tradeoff(record: Record) -> dict[str, Any] | None:
     missing = [m["title"] for k, m in record["models"].items() if k not in [p["key"] for p in many]]
     if missing:
         caption += f" Not measured, so not shown: {', '.join(missing)}."
-    picture = _picture(lambda: plots.tradeoff(record), lambda: plots.tradeoff(record, 4.2))
-    return {"picture": picture, "alt": f"{score} against {against}. {told}.", "caption": caption}
+    drawn = picture(lambda: plots.tradeoff(record), lambda: plots.tradeoff(record, 4.2))
+    return {"picture": drawn, "alt": f"{score} against {against}. {told}.", "caption": caption}
 
 
 def _comparison(record: Record, one: Mapping[str, Any]) -> dict[str, str]:
@@ -145,8 +150,8 @@ def _comparison(record: Record, one: Mapping[str, Any]) -> dict[str, str]:
 def _learning(record: Record, key: str) -> dict[str, Any] | None:
     model = record["models"][key]
     training, metric = model.get("training") or {}, words.primary(record)
-    picture = _picture(lambda: curves.learning(record, key))
-    if not picture:
+    drawn = picture(lambda: curves.learning(record, key))
+    if not drawn:
         return None
     best, dev = training.get("best_step"), curves.history(training, metric)
     parts = [f"dev {words.metric_name(metric)} {words.value(metric, y)} at its best step {s:,}" for s, y in dev if s == best]
@@ -158,7 +163,7 @@ def _learning(record: Record, key: str) -> dict[str, Any] | None:
         parts.append("stages " + ", ".join(f"{name} to step {end:,}" for name, _, end in stages))
     parts += [f"{r['learning_rate']:g} tried: {words.value(metric, r['score'])}" for r in model.get("search") or ()]
     caption = "; ".join(parts) or "no facts on record"
-    return {"title": model["title"], "picture": picture, "alt": f"Learning curve of the {model['title']}: {caption}.", "caption": caption}
+    return {"title": model["title"], "picture": drawn, "alt": f"Learning curve of the {model['title']}: {caption}.", "caption": caption}
 
 
 def _metrics(record: Record) -> dict[str, Any] | None:

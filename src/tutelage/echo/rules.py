@@ -1,0 +1,275 @@
+"""Rules that choose which layers echo which, and by which heads.
+
+Source: EchoAtt, arXiv:2409.14595, section 3 and table 6 (`paper`), LazyFormer, arXiv:2102.12702 (`blocks`). `dynamic` and
+`greedy` are ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..find import near
+from ..models.plan import Plan, of_pairs
+from .analysis import Analysis
+from .meter import Meter
+
+RULES = ("dynamic", "greedy", "paper", "blocks")
+Pairs = dict[int, int]
+"""Echoing layer -> source."""
+
+
+def number_of(share: float, layers: int) -> int:
+    """How many of so many layers a share is, to the nearest; raises ConfigError where that is none, or leaves no source."""
+    count = round(share * layers)
+    if not 0 < share < 1 or not 1 <= count < layers:
+        what = "leaves no layer to echo from" if count else "lets no layer echo"
+        raise ConfigError(f"share: {share:g} of {layers} layers {what}; take another share")
+    return count
+
+
+def make(
+    rule: str,
+    analysis: Analysis,
+    config: Any,
+    *,
+    share: float | None = None,
+    block: int = 2,
+    head_maps: bool | None = None,
+    meter: Meter | None = None,
+    trials: int = 60,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Plan:
+    """A plan by one of RULES for a share of all layers.
+
+    `head_maps` lets heads echo the head that fits them best; the default is what the rule's source does (not `paper` and
+    `blocks`). `paper` takes the layers that it ranks first, without a share those above the largest gap. `blocks` cuts the
+    layers above the gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most `trials` plans.
+    Raises ConfigError for a share that leaves no source, and for a rule that cannot reach it.
+    """
+    foresee(rule, share, block, config)
+    layers = analysis.layers
+    if analysis.heads.shape[-1] != config.num_attention_heads or layers != config.num_hidden_layers:
+        raise ConfigError("analysis: is of a model of another shape; analyse this one")
+    maps = rule in ("dynamic", "greedy") if head_maps is None else head_maps
+    choose = Heads(analysis) if maps else None
+    if rule == "blocks":
+        pairs = blocks(analysis.scores, block)
+    elif rule == "paper":
+        pairs = ranked(analysis.scores, None if share is None else number_of(share, layers), config.layer_types)
+    else:
+        assert share is not None
+        costs = choose.costs() if choose else identity_costs(analysis)
+        pairs = dynamic(costs, number_of(share, layers), analysis.distance)
+        if rule == "greedy":
+            if meter is None:
+                raise ConfigError("rule: greedy measures losses and needs text; give --data")
+            pairs = greedy(pairs, costs, choose, meter, config, trials, advance)
+    about = {"rule": rule, "share": share, "head_maps": maps} | ({"block": block} if rule == "blocks" else {})
+    return with_heads(pairs, choose, config, about)
+
+
+def foresee(rule: str, share: float | None, block: int, config: Any) -> None:
+    """Refuse what no analysis can help; raises ConfigError."""
+    if rule not in RULES:
+        raise ConfigError(f"rule: no rule '{rule}'{near(rule, RULES)} ({', '.join(RULES)}, or explicit pairs)")
+    if rule == "blocks":
+        if block < 2:
+            raise ConfigError(f"block: must be 2 or more; got {block}")
+        if share is not None:
+            raise ConfigError("share: has no effect on rule blocks, set block")
+    elif share is not None:
+        number_of(share, config.num_hidden_layers)
+    elif rule != "paper":
+        raise ConfigError(f"share: rule {rule} needs one, such as 0.4")
+
+
+def with_heads(pairs: Mapping[int, int], choose: Heads | None, config: Any, about: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of these pairs, each echo with the head map that fits it best, or without maps."""
+    return of_pairs({j: (i, choose.best(i, j)[1]) if choose else i for j, i in sorted(pairs.items())}, config, about)
+
+
+# ---- the paper's rule
+
+
+def gap(scores: np.ndarray) -> float:
+    """The score at the low edge of the high side, where sorted scores have their largest gap."""
+    ordered = np.sort(scores)
+    return float(ordered[int(np.argmax(np.diff(ordered))) + 1])
+
+
+def ranked(scores: np.ndarray, count: int | None, types: list[str] | None = None) -> Pairs:
+    """The layers of the highest scores echo, each the nearest earlier layer that does not (of its type of attention).
+
+    Without a count, the layers above the largest gap. Layer 0 has nothing to echo and is passed over.
+    """
+    order = [int(i) for i in np.argsort(-scores, kind="stable") if i > 0]
+    if count is None:
+        edge = gap(scores)
+        count = sum(scores[i] >= edge for i in order)
+    return _nearest(set(order[:count]), types)
+
+
+def _nearest(echoes: set[int], types: list[str] | None = None) -> Pairs:
+    out = {}
+    for layer in sorted(echoes):
+        fits = (i for i in range(layer - 1, -1, -1) if i not in echoes and (types is None or types[i] == types[layer]))
+        source = next(fits, None)
+        if source is None:
+            raise ConfigError(f"plan: layer {layer} has no earlier layer of its type of attention to echo; take a smaller share")
+        out[layer] = source
+    return out
+
+
+def blocks(scores: np.ndarray, size: int) -> Pairs:
+    """Every `size` consecutive layers share the map of the first, from the first to the last layer above the largest gap."""
+    above = np.flatnonzero(scores >= gap(scores))
+    first, last = int(above.min()), int(above.max())
+    return {i: first + (i - first) // size * size for i in range(first, last + 1) if (i - first) % size}
+
+
+# ---- what an echo changes, and the best heads for it
+
+
+def identity_costs(analysis: Analysis) -> np.ndarray:
+    """(layers, layers): the relative change where each head echoes the head of its own number, at [source, echo]."""
+    return np.where(np.isnan(analysis.errors[..., 0, 0]), np.inf, np.einsum("abhh->ab", np.nan_to_num(analysis.errors)))
+
+
+class Heads:
+    """The best head map of each pair of layers, found once."""
+
+    def __init__(self, analysis: Analysis):
+        self.analysis = analysis
+        self._known: dict[tuple[int, int], tuple[float, list[int]]] = {}
+
+    def best(self, source: int, echo: int) -> tuple[float, list[int]]:
+        """The relative change of the best map found, and the map: echo head -> source head.
+
+        With a joint table heads are exchanged one by one while their summed change falls, from each head's own best; else
+        each head takes its own best.  Pairs farther apart than the analysis looked take the most similar heads.
+        """
+        if (source, echo) not in self._known:
+            self._known[source, echo] = self._find(source, echo)
+        return self._known[source, echo]
+
+    def costs(self) -> np.ndarray:
+        """(layers, layers): the relative change by the best maps, at [source, echo]; inf where a source cannot stand."""
+        errors = self.analysis.errors[..., 0, 0]
+        out = np.full(errors.shape, np.inf)
+        for source, echo in zip(*np.nonzero(~np.isnan(errors)), strict=True):
+            out[source, echo] = self.best(int(source), int(echo))[0]
+        return out
+
+    def _find(self, source: int, echo: int) -> tuple[float, list[int]]:
+        table = self.analysis.errors[source, echo]
+        if np.isnan(table[0, 0]):
+            return math.inf, [int(g) for g in self.analysis.heads[source, echo].argmax(0)]
+        picked = [int(g) for g in table.argmin(1)]
+        if self.analysis.joint is None:
+            return float(table.min(1).sum()), picked
+        return _exchange(self.analysis.joint[echo, echo - source - 1], picked)
+
+
+def _exchange(table: np.ndarray, picked: list[int]) -> tuple[float, list[int]]:
+    """Exchange one head at a time while the summed change falls."""
+    heads = len(picked)
+    places = np.arange(heads) * heads
+
+    def change(choice: list[int]) -> float:
+        at = places + choice
+        return float(table[np.ix_(at, at)].sum())
+
+    best, better = change(picked), True
+    while better:
+        better = False
+        for head, other in itertools.product(range(heads), range(heads)):
+            tried = [*picked[:head], other, *picked[head + 1 :]]
+            if (found := change(tried)) < best - 1e-9:
+                best, picked, better = found, tried, True
+    return best, picked
+
+
+# ---- dynamic programming
+
+
+def dynamic(costs: np.ndarray, count: int, distance: int) -> Pairs:
+    """The `count` echoes of the least summed cost, each source an earlier layer that does not echo, at most `distance` back.
+
+    Exact: the state is which of the last `distance` layers attend by themselves, and how many echo so far.
+    """
+    layers = len(costs)
+    full = (1 << distance) - 1
+    states: dict[tuple[int, int], tuple[float, tuple[tuple[int, int], ...]]] = {(1, 0): (0.0, ())}
+    for layer in range(1, layers):
+        then: dict[tuple[int, int], tuple[float, tuple[tuple[int, int], ...]]] = {}
+        for (recent, made), (cost, pairs) in states.items():
+            options = [((recent << 1 | 1) & full, made, cost, pairs)]
+            sources = [layer - 1 - back for back in range(min(distance, layer)) if recent >> back & 1]
+            if made < count and sources:
+                source = min(sources, key=lambda i: costs[i, layer])
+                if math.isfinite(costs[source, layer]):
+                    options.append((recent << 1 & full, made + 1, cost + costs[source, layer], (*pairs, (layer, source))))
+            for key_recent, key_made, value, way in options:
+                key = (key_recent, key_made)
+                if key not in then or value < then[key][0]:
+                    then[key] = (value, way)
+        states = then
+    ends = [(cost, pairs) for (_, made), (cost, pairs) in states.items() if made == count]
+    if not ends:
+        what = f"{count} of {layers} layers cannot echo a source at most {distance} layers back"
+        raise ConfigError(f"share: {what}; analyse with a larger distance")
+    return dict(min(ends)[1])
+
+
+# ---- by measured loss
+
+
+TRIED = 6
+"""Exchanges measured in a round before it counts as failed."""
+
+
+def greedy(
+    pairs: Pairs, costs: np.ndarray, choose: Heads | None, meter: Meter, config: Any, trials: int, advance: Callable[[int], None]
+) -> Pairs:
+    """From a plan, exchange one echo for another while the measured loss falls, until about `trials` plans have been measured.
+
+    A round measures the loss without each echo in turn, and with each other layer as one more echo; then it measures the
+    exchanges that promise most, the sum of the two, and takes the first that is better.
+    """
+
+    def loss(of: Pairs, keep: bool = False) -> float:
+        advance(1)
+        spent.append(1)
+        return meter.loss(with_heads(of, choose, config).attention, keep=keep)
+
+    spent: list[int] = []
+    best = loss(pairs, keep=True)
+    while len(spent) + len(costs) <= trials:
+        without = {gone: loss({j: i for j, i in pairs.items() if j != gone}) for gone in pairs}
+        more = {new: loss(tried) for new in range(1, len(costs)) if new not in pairs and (tried := _moved({*pairs, new}, pairs, costs))}
+        order = sorted(itertools.product(without, more), key=lambda two: without[two[0]] + more[two[1]])
+        for gone, new in order[:TRIED]:
+            tried = _moved({*pairs, new} - {gone}, pairs, costs)
+            if tried and loss(tried) < best:
+                best, pairs = loss(tried, keep=True), tried
+                break
+        else:
+            break
+    return pairs
+
+
+def _moved(echoes: set[int], pairs: Pairs, costs: np.ndarray) -> Pairs | None:
+    """These echoes with the sources that they have, or where those are gone or were never, the best ones; None where one has none."""
+    out = {}
+    for layer in sorted(echoes):
+        sources = [i for i in range(layer) if i not in echoes and math.isfinite(costs[i, layer])]
+        if not sources:
+            return None
+        out[layer] = pairs[layer] if pairs.get(layer) in sources else min(sources, key=lambda i: costs[i, layer])
+    return out

@@ -1,0 +1,64 @@
+"""From a model of the Llama family to one whose layers echo, share keys and values, or do not attend; weights are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import ModelError
+from .echo_attention import FAMILIES, EchoConfig, EchoForCausalLM
+from .plan import OWN
+
+_SAME = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_act",
+    "max_position_embeddings", "initializer_range", "rms_norm_eps", "attention_dropout", "tie_word_embeddings", "pad_token_id",
+    "bos_token_id", "eos_token_id",
+)  # fmt: skip
+
+
+def attention_of(config: Any) -> list[Mapping[str, Any]]:
+    """How the layers of a model attend now: by their own maps in any family, as its configuration says in an echoing one."""
+    return list(getattr(config, "attention", None) or [OWN] * config.num_hidden_layers)
+
+
+def config_of(config: Any, attention: Sequence[Mapping[str, Any]]) -> EchoConfig:
+    """The configuration of a family's model with these ways of attending, a layer each.
+
+    Raises ModelError for other families, and for plans that no forward pass can follow.
+    """
+    family = config.model_type
+    try:
+        if family == EchoConfig.model_type:
+            return EchoConfig(**{**config.to_dict(), "attention": list(attention)})
+        if family not in FAMILIES:
+            raise ModelError(f"models of type '{family}' cannot echo attention; families that can: {', '.join(FAMILIES)}")
+        bias = bool(getattr(config, "attention_bias", False))
+        sliding = getattr(config, "sliding_window", None)
+        types = getattr(config, "layer_types", None) or ["sliding_attention" if sliding else "full_attention"] * config.num_hidden_layers
+        return EchoConfig(
+            **{k: getattr(config, k) for k in _SAME},
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            rope_parameters=dict(config.rope_parameters),
+            qkv_bias=bias or family == "qwen2", output_bias=bias, mlp_bias=bool(getattr(config, "mlp_bias", False)),
+            qk_norm=family == "qwen3", sliding_window=sliding if "sliding_attention" in types else None, layer_types=types,
+            attention=list(attention), family=family, architectures=["EchoForCausalLM"], dtype=config.dtype,
+        )  # fmt: skip
+    except ValueError as fault:
+        raise ModelError(f"plan: {fault}") from None
+
+
+def convert(model: Any, attention: Sequence[Mapping[str, Any]]) -> EchoForCausalLM:
+    """A new model with copies of the weights that are still needed; without echoes it computes what the model does.
+
+    Raises ModelError as `config_of`, and for a layer that should attend as it cannot any more (of a model that echoes already).
+    """
+    config = config_of(model.config, attention)
+    like = next(model.parameters())
+    new = EchoForCausalLM(config).to(like.dtype).to(like.device)
+    state, wanted = model.state_dict(), new.state_dict()
+    if missing := sorted(k for k in wanted if k not in state):
+        raise ModelError(f"plan: the model has no '{missing[0]}' any more; plan from the model that it was made from")
+    new.load_state_dict({k: v for k, v in state.items() if k in wanted})
+    new.generation_config = model.generation_config
+    new.set_attn_implementation(model.config._attn_implementation)
+    return new.train(model.training)

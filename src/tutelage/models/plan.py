@@ -1,0 +1,88 @@
+"""A plan says how each layer of a language model attends: plain data, saved beside the model it was made for. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import records
+from ..errors import ConfigError
+
+FORMAT = 1
+Entry = Mapping[str, Any]
+OWN: Entry = {"kind": "own"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An entry a layer (see `echo_attention`), the shape it is for, and how it came about."""
+
+    attention: tuple[Entry, ...]
+    heads: int
+    key_heads: int
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The rule, the analysis and what was measured; no part of what is computed."""
+
+    @property
+    def layers(self) -> int:
+        """Layers of the model."""
+        return len(self.attention)
+
+    @property
+    def echoes(self) -> tuple[int, ...]:
+        """Layers that echo."""
+        return tuple(i for i, a in enumerate(self.attention) if a["kind"] == "echo")
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, atomically."""
+        shape = {"layers": self.layers, "heads": self.heads, "key_heads": self.key_heads}
+        records.write_json(path, {"format": FORMAT, "shape": shape, "attention": list(self.attention), "about": dict(self.about)})
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Raises ConfigError for a file that is no plan."""
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            shape = tree["shape"]
+            plan = cls(tuple(tree["attention"]), int(shape["heads"]), int(shape["key_heads"]), tree.get("about", {}))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such plan; make one with 'tutelage echo plan'") from None
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            why = f"{type(fault).__name__}: {fault}"
+            raise ConfigError(f"{path}: is no plan of attention ({why}); make one with 'tutelage echo plan'") from None
+        if tree.get("format") != FORMAT:
+            raise ConfigError(f"{path}: is a plan of format {tree.get('format')}, this version reads {FORMAT}; make it anew")
+        return plan
+
+    def fits(self, config: Any) -> None:
+        """Raise ConfigError where the plan is for a model of another shape."""
+        mine = (self.layers, self.heads, self.key_heads)
+        theirs = (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads)
+        if mine != theirs:
+            words = [f"{a} layers, {b} heads and {c} key heads" for a, b, c in (mine, theirs)]
+            raise ConfigError(f"plan: is for a model with {words[0]}, this one has {words[1]}; make a plan for it")
+
+
+def of_pairs(pairs: Mapping[int, Any], config: Any, about: Mapping[str, Any] | None = None) -> Plan:
+    """A plan from echoing layer -> source, or -> (source, heads). Raises ConfigError for pairs that cannot be followed."""
+    depth, heads = config.num_hidden_layers, config.num_attention_heads
+    entries: list[Entry] = [OWN] * depth
+    for layer, given in pairs.items():
+        source, own = given if isinstance(given, Sequence) else (given, None)
+        for number in (layer, source):
+            if not 0 <= number < depth:
+                raise ConfigError(f"plan: there is no layer {number}; the model has layers 0 to {depth - 1}")
+        if source >= layer:
+            raise ConfigError(f"plan: layer {layer} cannot echo layer {source}, which comes later; a source comes before its echo")
+        if source in pairs:
+            raise ConfigError(f"plan: layer {layer} echoes layer {source}, which itself echoes; name a layer with its own attention")
+        entry: dict[str, Any] = {"kind": "echo", "source": source}
+        if own is not None and list(own) != list(range(heads)):
+            if len(own) != heads or not all(0 <= h < heads for h in own):
+                raise ConfigError(f"plan: layer {layer} needs {heads} heads from 0 to {heads - 1}; got {list(own)}")
+            entry["heads"] = list(own)
+        entries[layer] = entry
+    return Plan(tuple(entries), heads, config.num_key_value_heads, about or {})

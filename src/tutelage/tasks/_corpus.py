@@ -1,0 +1,54 @@
+"""Running text as documents: plain files, folders of them, tables with a text column, and the packaged reviews."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from ..errors import DataError
+from . import _sources, _tables
+
+PLAIN = (".txt", ".text", ".md", ".raw", ".tokens")
+
+
+def documents(data: str, column: str = "text") -> list[str]:
+    """The texts that `data` names, none empty: a plain file is one document, a table has one a row, a folder one a file.
+
+    Plain files may be gzipped. Raises DataError for what is missing, unreadable, or without text.
+    """
+    path = Path(data).expanduser()
+    if data in _sources.MOVIES:
+        return _sources.movies(data).parts["train"]().texts
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and is_plain(f))
+        out = [_read(f) for f in files]
+        if not files:
+            raise DataError(f"{path}: holds no text files ({', '.join(PLAIN)})")
+    elif is_plain(path):
+        out = [_read(path)]
+    else:
+        if not path.exists() and path.suffix.lower() not in _tables.FORMATS:
+            known = ", ".join((*_sources.MOVIES, "a text file", "a table", "a folder of text files"))
+            raise DataError(f"no text '{data}'{_sources.near(data, _sources.MOVIES)} ({known})")
+        table = _tables.read_table(path, {"column": column})
+        out = [t for t in table.columns[column] if isinstance(t, str)]
+    out = [text for text in out if text.strip()]
+    if not out:
+        raise DataError(f"{data}: holds no text")
+    return out
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file's name says that it is running text."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower() in PLAIN
+
+
+def _read(path: Path) -> str:
+    with _tables.sentences(path):
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            try:
+                raw = gzip.decompress(raw)
+            except (gzip.BadGzipFile, EOFError):
+                raise DataError(f"{path}: is cut short or not gzip; fetch it again") from None
+        return raw.decode("utf-8")

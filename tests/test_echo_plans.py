@@ -1,0 +1,324 @@
+"""Analysis against maps that transformers shows, rules against the paper's lists and brute force, losses against real models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import decoders
+import numpy as np
+import parts
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.nn import functional as F
+
+from tutelage.cli import main
+from tutelage.echo import analysis, meter, price, rules, samples
+from tutelage.errors import ConfigError, DataError
+from tutelage.models import echoes
+from tutelage.models.plan import OWN, Plan, of_pairs
+from tutelage.tasks import _corpus
+
+TINYLLAMA = [2, 5, 4, 3, 7, 6, 18, 9, 8, 11, 12, 1, 17, 10, 14, 13, 16, 19, 15, 20, 21, 0]
+"""Layers of TinyLlama by mean similarity: the order of the paper's lists, the rest as its figure 1 shows them."""
+
+
+def scores():
+    out = np.zeros(22)
+    for rank, layer in enumerate(TINYLLAMA):
+        out[layer] = 0.78 - 0.005 * rank
+    out[[20, 21, 0]] = 0.34, 0.31, 0.16
+    return out
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """A model without echoes, samples, and their analysis."""
+    model = echoes.convert(decoders.model(), [OWN] * 5)
+    ids = torch.randint(3, 97, (3, 24), generator=torch.Generator().manual_seed(1))
+    return model, ids, analysis.analyse(model, ids, distance=3)
+
+
+def maps_of(model, sample):
+    model.set_attn_implementation("eager")
+    found = torch.stack(model(sample[None], output_attentions=True).attentions)[:, 0]
+    model.set_attn_implementation("sdpa")
+    return found
+
+
+def test_similarity_is_the_mean_cosine_of_the_maps_that_eager_attention_shows(looked):
+    model, ids, found = looked
+    plain, pairs = [], []
+    with torch.no_grad():
+        for sample in ids:
+            maps = maps_of(model, sample)
+            flat = F.normalize(maps.flatten(1), dim=1)
+            plain.append(flat @ flat.T)
+            each = F.normalize(maps.flatten(2), dim=2)
+            pairs.append(torch.einsum("agx,bhx->abgh", each, each))
+    assert np.allclose(found.similarity, torch.stack(plain).mean(0), atol=1e-5)
+    assert np.allclose(found.heads, torch.stack(pairs).mean(0), atol=1e-5)
+    assert np.allclose(np.diag(found.similarity), 1, atol=1e-5)
+    assert np.allclose(found.scores[1], np.delete(found.similarity[1], 1).mean())
+
+
+def test_the_error_of_a_map_is_the_relative_change_of_the_layers_output(looked):
+    model, ids, found = looked
+    heads = [3, 1, 0, 5, 4, 2]
+    wanted = single = 0.0
+    with torch.no_grad():
+        for sample in ids:
+            maps, states = maps_of(model, sample), model(sample[None], output_hidden_states=True).hidden_states
+            layer = model.model.layers[3]
+            before = states[3][0]
+            v = layer.self_attn.v_proj(layer.input_layernorm(before)).view(-1, 2, 8).transpose(0, 1).repeat_interleave(3, 0)
+            change = ((maps[1][heads] - maps[3]) @ v).transpose(0, 1)
+            at = slice(analysis.STRIDE - 1, None, analysis.STRIDE)
+            weight = before.norm(dim=-1)[at]
+            out = layer.self_attn.o_proj(change.flatten(1))[at] / weight[:, None]
+            wanted += out.square().sum(1).mean() / 3
+            one = F.linear(change[:, 2], layer.self_attn.o_proj.weight[:, 16:24])[at] / weight[:, None]
+            single += one.square().sum(1).mean() / 3
+    places = np.arange(6) * 6 + heads
+    assert np.isclose(found.joint[3, 1][np.ix_(places, places)].sum(), wanted, rtol=1e-4)
+    assert np.isclose(found.errors[1, 3, 2, 0], single, rtol=1e-4)
+    assert np.isnan(found.errors[0, 4]).all() and not np.isnan(found.errors[1, 4]).any()
+
+
+def test_an_analysis_is_the_same_after_it_was_saved(looked, tmp_path):
+    found = looked[2]
+    found.write(tmp_path)
+    again = analysis.Analysis.read(tmp_path)
+    assert again.about == found.about and again.key_heads == 2
+    for name in ("similarity", "heads", "errors", "joint"):
+        assert np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True)
+    (tmp_path / "analysis.npz").write_bytes((tmp_path / "analysis.npz").read_bytes()[:100])
+    with pytest.raises(ConfigError, match="holds no whole analysis"):
+        analysis.Analysis.read(tmp_path)
+
+
+# ---- rules
+
+
+@pytest.mark.parametrize(
+    ("share", "echoing", "sources"),
+    [
+        (0.23, [2, 5, 4, 3, 7], {2: 1, 5: 1, 7: 6}),
+        (0.41, [2, 5, 4, 3, 7, 6, 18, 9, 8], {**dict.fromkeys(range(2, 10), 1), 18: 17}),
+        (0.77, [2, 5, 4, 3, 7, 6, 18, 9, 8, 11, 12, 1, 17, 10, 14, 13, 16], {**dict.fromkeys(range(1, 15), 0), 16: 15, 17: 15, 18: 15}),
+    ],
+)
+def test_the_papers_lists_for_tinyllama(share, echoing, sources):
+    pairs = rules.ranked(scores(), rules.number_of(share, 22))
+    assert set(pairs) == set(echoing)
+    assert {layer: pairs[layer] for layer in sources} == sources
+
+
+def test_the_largest_gap_leaves_first_and_last_layers_alone():
+    assert set(rules.ranked(scores(), None)) == set(range(1, 20))
+    assert rules.blocks(scores(), 2) == {i: i - 1 for i in range(2, 20, 2)}
+    assert rules.blocks(scores(), 4) == {i: 1 + (i - 1) // 4 * 4 for i in range(1, 20) if (i - 1) % 4}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_dynamic_programming_finds_what_brute_force_finds(seed):
+    draw = np.random.default_rng(seed)
+    layers, count, distance = 7, 3, 3
+    costs = draw.random((layers, layers))
+    found = rules.dynamic(costs, count, distance)
+    best = np.inf
+    for echoing in itertools.combinations(range(1, layers), count):
+        total = 0.0
+        for j in echoing:
+            total += min((costs[i, j] for i in range(max(0, j - distance), j) if i not in echoing), default=np.inf)
+        best = min(best, total)
+    assert np.isclose(sum(costs[i, j] for j, i in found.items()), best)
+    assert len(found) == count and all(0 < j - i <= distance and i not in found for j, i in found.items())
+
+
+def test_exchanged_heads_are_never_worse_than_each_heads_own_best(looked):
+    found = looked[2]
+    choose = rules.Heads(found)
+    for source, echo in ((0, 1), (1, 2), (1, 3), (2, 4)):
+        table = found.joint[echo, echo - source - 1]
+        value, heads = choose.best(source, echo)
+
+        def change(of, table=table):
+            at = np.arange(6) * 6 + of
+            return table[np.ix_(at, at)].sum()
+
+        assert np.isclose(value, change(heads)) and value <= change(found.errors[source, echo].argmin(1)) + 1e-9
+        assert all(change([*heads[:h], g, *heads[h + 1 :]]) >= value - 1e-6 for h in range(6) for g in range(6))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rule": "dynamic", "share": 0.99}, r"share: 0.99 of 5 layers leaves no layer to echo from"),
+        ({"rule": "paper", "share": 0.01}, r"share: 0.01 of 5 layers lets no layer echo"),
+        ({"rule": "dynamic"}, r"share: rule dynamic needs one"),
+        ({"rule": "best", "share": 0.4}, r"rule: no rule 'best'"),
+        ({"rule": "greedy", "share": 0.4}, r"rule: greedy measures losses and needs text"),
+        ({"rule": "blocks", "block": 1}, r"block: must be 2 or more"),
+        ({"rule": "blocks", "share": 0.4}, r"share: has no effect on rule blocks"),
+    ],
+)
+def test_rules_refuse_what_cannot_be(looked, settings, sentence):
+    model, _, found = looked
+    with pytest.raises(ConfigError, match=sentence):
+        rules.make(settings.pop("rule"), found, model.config, **settings)
+
+
+# ---- losses and prices
+
+
+def test_the_meter_measures_what_a_model_of_the_plan_would(looked):
+    model, ids, _ = looked
+    gauge = meter.Meter(model, ids, rows=2)
+
+    @torch.no_grad()
+    def real(entries):
+        logits = echoes.convert(model, entries)(ids).logits[:, :-1]
+        return float(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
+
+    assert np.isclose(gauge.base, real([OWN] * 5), rtol=1e-5)
+    plans = [decoders.ECHO, of_pairs({3: 1}, model.config).attention, of_pairs({1: 0, 3: 2}, model.config).attention, [OWN] * 5]
+    for keep in (False, True):
+        for entries in plans:
+            assert np.isclose(gauge.loss(entries, keep=keep), real(entries), rtol=1e-5)
+
+
+def test_greedy_is_no_worse_than_where_it_starts(looked):
+    model, ids, found = looked
+    gauge = meter.Meter(model, ids)
+    start = rules.make("dynamic", found, model.config, share=0.4)
+    counted = []
+    made = rules.make("greedy", found, model.config, share=0.4, meter=gauge, trials=40, advance=counted.append)
+    assert gauge.loss(made.attention) <= gauge.loss(start.attention) and len(made.echoes) == 2 and sum(counted) <= 40
+
+
+def test_prices_by_hand():
+    config = decoders.model().config
+    made = price.price(config, decoders.ECHO, tokens=3, item=2)
+    assert made["parameters_saved"] == 3 * (48 * 48 + 48 * 16)
+    assert made["kv_bytes"] == (2 * 2 + 3) * 16 * 2 and np.isclose(made["kv_share_saved"], 0.3)
+    dense = 5 * 2 * 48 * (2 * 48 + 2 * 16 + 3 * 64) + 2 * 48 * 97
+    scores = 48 * 2 * 2  # one product over two keys on average
+    assert np.isclose(made["flops"], dense + 5 * 2 * scores)
+    assert np.isclose(made["flops_saved_fused"], 3 * 2 * 48 * (48 + 16) / made["flops"])
+    assert np.isclose(made["flops_saved"] - made["flops_saved_fused"], 3 * scores / made["flops"])
+
+
+# ---- text
+
+
+class Words:
+    """A tokenizer of one number a letter."""
+
+    def __call__(self, texts, **others):
+        return {"input_ids": [[ord(c) for c in text] for text in texts]}
+
+
+def test_samples_take_the_start_of_each_text_first():
+    made = samples.samples(["abcdefg", "hi", "klmnop"], Words(), 3, 4)
+    assert ["".join(chr(i) for i in row) for row in made] == ["abc", "klm", "def", "nop"]
+    assert torch.equal(samples.samples(["abcdefg", "hi", "klmnop"], Words(), 3, 2, skip=1), made[1:3])
+    with pytest.raises(DataError, match=r"the text has 4 samples of 3 tokens \(its longest document has 7 tokens\), and 5 are needed"):
+        samples.samples(["abcdefg", "hi", "klmnop"], Words(), 3, 5)
+    with pytest.raises(ConfigError, match="samples of 3 tokens are longer than the 2 positions of the model"):
+        samples.samples(["abc"], Words(), 3, 1, limit=2)
+
+
+def test_documents_of_every_form(tmp_path):
+    import gzip
+
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"three"))
+    (tmp_path / "c.jsonl").write_text('{"text": "four", "other": 1}\n{"text": ""}\n{"other": 2}\n')
+    assert _corpus.documents(str(tmp_path)) == ["one\n\ntwo", "three"]
+    assert _corpus.documents(str(tmp_path / "c.jsonl")) == ["four"]
+    assert len(_corpus.documents("imdb")) == 25000
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"three" * 99)[:20])
+    (tmp_path / "e.txt").write_text("  ")
+    for name, sentence in (
+        ("d.txt.gz", "cut short"),
+        ("e.txt", "holds no text"),
+        ("f.txt", "no such file"),
+        ("imbd", "did you mean 'imdb'"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            _corpus.documents(str(tmp_path / name) if "." in name else name)
+    with pytest.raises(DataError, match="no column 'body'"):
+        _corpus.documents(str(tmp_path / "c.jsonl"), "body")
+
+
+# ---- the verbs
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A tiny model with a tokenizer, and text for it."""
+    folder = tmp_path_factory.mktemp("echo")
+    decoders.model(vocab_size=len(parts.WORDS)).save_pretrained(folder / "tiny")
+    parts.tokenizer().save_pretrained(folder / "tiny")
+    rng = np.random.default_rng(0)
+    (folder / "text.txt").write_text(" ".join(rng.choice(parts.WORDS[5:], 900)))
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_analyze_and_plan_by_the_verbs(small, tmp_path):
+    text = ("--data", small / "text.txt", "--tokens", 32, "--samples", 3, "--threads", 1)
+    done = run("echo", "analyze", small / "tiny", *text, "--out", tmp_path / "found", "--json")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert len(facts["scores"]) == 5 and facts["about"]["samples"] == 3 and (tmp_path / "found" / "report.html").exists()
+    made = run(
+        "echo", "plan", small / "tiny", *text, "--share", 0.4, "--analysis", tmp_path / "found", "--out", tmp_path / "plan", "--held-out", 2
+    )
+    assert made.exit_code == 0, made.output
+    assert "2 of 5 layers echo" in made.stdout and "without training the loss goes from" in made.stdout
+    plan = Plan.read(tmp_path / "plan" / "plan.json")
+    assert len(plan.echoes) == 2 and plan.about["loss"]["samples"] == 2 and plan.about["rule"] == "dynamic"
+    html = (tmp_path / "plan" / "report.html").read_text()
+    assert "The plan" in html and "attention report" in html and 'src="http' not in html
+    explicit = run(
+        "echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path / "found", "--out", tmp_path / "two", "--json"
+    )
+    assert [a.get("source") for a in json.loads(explicit.stdout)["plan"]] == [None, 0, None, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--share", 0.95], "share: 0.95 of 5 layers leaves no layer to echo from"),
+        (["--layers", "1:3"], "layer 1 cannot echo layer 3, which comes later"),
+        (["--layers", "1:0,2:1"], "which itself echoes"),
+        (["--layers", "one"], "is not written ECHO:SOURCE"),
+        (["--layers", "1:0", "--share", 0.4], "share: has no effect beside explicit pairs"),
+        (["--share", 0.4, "--tokens", 513], "are longer than the 512 positions of the model"),
+        (["--share", 0.4, "--tokens", 500, "--samples", 2], "samples of 500 tokens"),
+        (["--share", 0.4, "--data", "nothing.txt"], "nothing.txt: no such file"),
+        (["--share", 0.4, "--analysis", "nowhere"], "nowhere: holds no whole analysis"),
+    ],
+)
+def test_the_verbs_refuse_in_one_sentence(small, tmp_path, words, sentence, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = {"--data": small / "text.txt", "--tokens": 32, "--samples": 2, "--threads": 1}
+    given = [w for k, v in base.items() if k not in words for w in (k, v)]
+    done = run("echo", "plan", small / "tiny", *given, *words)
+    assert done.exit_code == 2 and sentence in done.stderr and "Traceback" not in done.output, done.output
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_an_analysis_of_other_weights_is_not_used(small, tmp_path):
+    decoders.model(vocab_size=len(parts.WORDS), seed=5).save_pretrained(tmp_path / "other")
+    parts.tokenizer().save_pretrained(tmp_path / "other")
+    text = ("--data", small / "text.txt", "--tokens", 32, "--samples", 2, "--threads", 1)
+    assert run("echo", "analyze", small / "tiny", *text, "--out", tmp_path / "found", "--json").exit_code == 0
+    done = run("echo", "plan", tmp_path / "other", *text, "--share", 0.4, "--analysis", tmp_path / "found")
+    assert done.exit_code == 2 and "is an analysis of other weights (tiny)" in done.stderr
