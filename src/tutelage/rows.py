@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LAST_STATES = "last_hidden_state"
+"""The output that stands in for logits over a vocabulary: the body runs alone, and the output layer's weight is given beside."""
 
 
 @dataclasses.dataclass
@@ -20,6 +24,10 @@ class Seen:
     """Post-softmax maps by layer, 1 the first: (rows, heads, tokens, tokens)."""
     heads: dict[int, tuple[Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=dict)
     """Queries, keys and values by layer, 1 the first: (rows, heads, tokens, size) each."""
+    head: Tensor | None = None
+    """The output layer's weight (vocabulary, width), where the last hidden states stand in for logits."""
+    memo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What a task has made of these outputs and need not make again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +65,18 @@ class Batch:
 
 
 @dataclasses.dataclass
+class States:
+    """Rows of logits that are never made as a whole: hidden states (rows, width) times weight (classes, width), tile by tile."""
+
+    hidden: Tensor
+    weight: Tensor
+
+
+@dataclasses.dataclass
 class Rows:
     """A task's outputs as rows of logits: classes, span starts, tokens, grid cells."""
 
-    logits: Tensor
+    logits: Tensor | States
     kind: str
     gold: Tensor | None = None
     allowed: Tensor | None = None
@@ -70,10 +86,21 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tiled:
+    """A sum over rows of `f(student logits, teacher logits or None, gold or None)`, one number a row, still to be made."""
+
+    f: Callable[..., Tensor]
+    student: States
+    teacher: States | None = None
+    gold: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Term:
     """A sum over items with the unit it is counted in; the loop divides by the count of the whole optimizer step."""
 
-    sum: Tensor
+    sum: Tensor | Tiled
+    """Tiled where the rows' logits are never made as a whole; the loop then makes all terms of them in one pass."""
     unit: str = "example"
     weight: float = 1.0
     scope: Literal["item", "step"] = "item"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..models import anatomy
-from ..rows import NOTHING, Batch, Inside, Seen
+from ..rows import LAST_STATES, NOTHING, Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
 from .machine import Machine
@@ -22,13 +22,16 @@ def forward(model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[st
     asked = {"output_hidden_states": True} if inside.hidden else {}
     if inside.attention:
         asked["output_attentions"] = True
+    names = list(outputs)
+    body = LAST_STATES in names
     with anatomy.watched_heads(model, inside.heads) as heads:
-        out = model(**inputs, **asked)
+        out = model.base_model(**inputs, **asked, use_cache=False) if body else model(**inputs, **asked)
     return Seen(
-        {name: out[name] for name in outputs},
+        {name: out[name] for name in names},
         {i: out.hidden_states[i] for i in inside.hidden},
         {i: out.attentions[i - 1] for i in inside.attention},
         heads,
+        anatomy.output_weight(model) if body else None,
     )
 
 
@@ -86,14 +89,21 @@ def outputs(
     machine: Machine,
     dtype: torch.dtype,
     view: Callable[[Batch], Batch] = same,
+    shown: Callable[[Seen, Batch], Mapping[str, torch.Tensor]] | None = None,
 ) -> dict[str, np.ndarray]:
     """A model's outputs by name in row order, in float32; `kinds` says of each whether it is one an 'example' or a 'token'.
+
+    With `shown`, it is what that makes of the outputs.
 
     Outputs of an example are (rows, ...). Outputs of a token are (tokens of all rows, ...), without padding: those of row i
     stand from `encoded.starts[i]` to `encoded.starts[i + 1]`.
     """
     out: dict[str, np.ndarray] = {}
-    for rows, seen in through(model, encoded, kinds, machine, dtype, view=view):
+    names = [LAST_STATES] if shown else kinds
+    for rows, seen in through(model, encoded, names, machine, dtype, view=view):
+        if shown:
+            with torch.no_grad(), machine.autocast(dtype):
+                seen.outputs = dict(shown(seen, move(encoded.batch(rows), machine.device)))
         for name, kind in kinds.items():
             value = seen.outputs[name].float().cpu().numpy()
             if name not in out:

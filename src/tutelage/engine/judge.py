@@ -54,9 +54,15 @@ def _named(value: Any, labels: tuple[str, ...]) -> Any:
 
 def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> Judged:
     """Run a model over a split and score it."""
-    raw = outputs(model, encoded, task.outputs, machine, dtype, task.view)
+    raw = seen_by(model, encoded, task, machine, dtype)
     predicted, gold = task.predict(raw, encoded), task.truth(encoded)
     return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold), task.items(predicted, encoded))
+
+
+def seen_by(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """What a model says of a split, as far as the task's metrics need it."""
+    shown = task.shown if task.judged else None
+    return outputs(model, encoded, task.judged or task.outputs, machine, dtype, task.view, shown)
 
 
 def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, Any]:

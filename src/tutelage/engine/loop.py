@@ -25,8 +25,10 @@ from ..tasks._task import Encoded
 from . import augment, batches, course, optim
 from .cast import NOBODY, Cast, Job
 from .checkpoint import ANCHOR, Checkpoints, State
-from .forward import move, outputs
+from .forward import move
+from .judge import seen_by
 from .talk import Advance
+from .tiles import loss_of
 
 LOG_EVERY = 10
 
@@ -143,14 +145,12 @@ class Loop:
             batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk) if job.task.varies else None)
             with self.machine.autocast(self.dtype):
                 terms = turn.terms(self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed))
-            loss: Any = 0
-            for name, term in terms.items():
-                if term.scope == "step" and not whole:
-                    why = f"term '{name}' compares the examples of a step, which cannot be split"
-                    raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
-                value = term.weight * term.sum.float() / max(totals[term.unit], 1e-12)
-                sums[name] = sums.get(name, 0) + value.detach()
-                loss = loss + value
+            if split := [name for name, term in terms.items() if term.scope == "step" and not whole]:
+                why = f"term '{split[0]}' compares the examples of a step, which cannot be split"
+                raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
+            with self.machine.autocast(self.dtype):
+                loss, shares = loss_of(terms, totals)
+            sums = {name: sums.get(name, 0) + share for name, share in shares.items()}
             if loss.requires_grad:
                 loss.backward()
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
@@ -180,9 +180,10 @@ class Loop:
             metrics = self._perplexity(stage)
             score, name = -metrics["loss"], "perplexity"
         else:
-            seen = outputs(self.models[role], job.dev, job.task.outputs, self.machine, self.dtype, job.task.view)
+            seen = seen_by(self.models[role], job.dev, job.task, self.machine, self.dtype)
             metrics = job.task.score(job.task.predict(seen, job.dev), job.task.truth(job.dev))
-            score, name = metrics[job.task.primary], job.task.primary
+            name = job.task.primary
+            score = metrics[name] * (-1 if job.task.less_is_better else 1)
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})
         self.note = f"dev {name} {metrics[name]:.4f}"
         if stage.judge:

@@ -19,7 +19,8 @@ import torch
 import transformers
 
 from .. import records
-from ..rows import Batch, Inside, Seen
+from ..models import anatomy
+from ..rows import LAST_STATES, Batch, Inside, Seen
 from ..tasks._task import Encoded
 from . import batches
 from .forward import forward, move, put, same, through
@@ -62,12 +63,19 @@ class Live:
 class Stored:
     """Signals from memory-mapped arrays: one block a row for example signals, one a token for token signals."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], kinds: dict[str, str], starts: np.ndarray, device: torch.device):
-        self.arrays, self.kinds, self.starts, self.device = arrays, kinds, starts, device
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        kinds: dict[str, str],
+        starts: np.ndarray,
+        device: torch.device,
+        head: torch.Tensor | None = None,
+    ):
+        self.arrays, self.kinds, self.starts, self.device, self.head = arrays, kinds, starts, device, head
 
     def of(self, batch: Batch) -> Seen:
         index = batch.index.cpu().numpy()
-        seen = Seen({})
+        seen = Seen({}, head=self.head)
         for name, array in self.arrays.items():
             if self.kinds[name] == "example":
                 block = torch.from_numpy(array[index])
@@ -149,7 +157,8 @@ class Cache:
         arrays = {name: self._open(key) for name, key in keys.items()}
         self.bytes = sum(a.nbytes for a in arrays.values())
         self.seconds += time.monotonic() - started
-        return Stored(arrays, signals, encoded.starts, self.machine.device)
+        head = anatomy.output_weight(model()) if LAST_STATES in signals else None
+        return Stored(arrays, signals, encoded.starts, self.machine.device, head)
 
     def _whole(self, key: str) -> bool:
         """Whether an entry is there and unharmed; a harmed one is said and removed."""

@@ -12,6 +12,7 @@ import torch
 from ..errors import ConfigError, DataError
 from ..methods._method import Needs
 from ..recipe import Signals
+from ..rows import LAST_STATES
 from ..tasks._task import Encoded, Task
 from .machine import Machine
 from .signals import Averaged, Cache, Live, Source, Stored
@@ -64,6 +65,8 @@ class Teacher:
 
     def _fits(self, needs: Needs, student: str) -> None:
         inside = bool(needs.teacher)
+        if len(self.members) > 1 and LAST_STATES in self.task.outputs:
+            raise ConfigError("teacher.models: hidden states of several language models have no average; name one teacher.model")
         if self.given is not None and (needs.raw_logits or inside):
             raise ConfigError(
                 "method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model"
@@ -106,7 +109,8 @@ class Teacher:
             return False
         tokens = int(rows.starts[-1])
         each = {"example": 4 * labels * len(rows), "token": 4 * labels * tokens}
-        size = sum(2 * width * tokens if name.startswith("hidden:") else each[kind] for name, kind in signals.items())
+        wide = {LAST_STATES: 4 * width * tokens} | {f"hidden:{i}": 2 * width * tokens for i in needs.teacher.hidden}
+        size = sum(wide.get(name, each[kind]) for name, kind in signals.items())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
             self.cache.talk.say(
                 f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live"

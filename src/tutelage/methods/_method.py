@@ -9,11 +9,11 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import losses
 from ..errors import ConfigError
-from ..rows import NOTHING, Batch, Inside, Seen, Term
+from ..rows import NOTHING, Batch, Inside, Seen, States, Term, Tiled
 from ..seeds import by_row
 
 if TYPE_CHECKING:
@@ -198,6 +198,13 @@ def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, 
     `f(student_logits, teacher_logits, kind=..., allowed=...)` gives one number a row.
     """
     pairs = list(zip(see.task.rows(student, see.batch), see.task.rows(teacher, see.batch), strict=True))
+    if isinstance(states := pairs[0][0].logits, States):
+        [(rows, theirs)] = pairs
+
+        def each(s: Tensor, t: Tensor, gold: None) -> Tensor:
+            return f(s, t, kind=rows.kind, allowed=rows.allowed)
+
+        return Term(Tiled(each, states, cast(States, theirs.logits)), rows.unit, weight)
     total: Any = 0
     for s, t in pairs:
         total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()
@@ -220,6 +227,9 @@ def over_labelled(f: Callable[..., Tensor], student: Seen, see: See, *, weight: 
     keep = batch.labelled.float() if batch.weight is None else batch.labelled * batch.weight
     total: Any = 0
     for rows in see.task.rows(student, batch):
+        if isinstance(rows.logits, States):
+            tiled = Tiled(lambda s, t, gold: f(s, gold, allowed=None), rows.logits, gold=rows.gold)
+            return Term(tiled, rows.unit, weight)
         assert rows.gold is not None, "the task's rows have no gold"
         total = total + rows.share * (f(rows.logits, rows.gold.clamp(min=0), allowed=rows.allowed) * keep).sum()
     return Term(total, "label", weight)

@@ -137,6 +137,14 @@ def watched_heads(model: Any, layers: Sequence[int]) -> Iterator[dict[int, tuple
     seen |= {layer: (parts[layer, 0], parts[layer, 1], parts[layer, 2]) for layer in layers}
 
 
+def output_weight(model: Any) -> Tensor:
+    """The weight (vocabulary, width) of a language model's output layer. Raises ModelError for one with a bias or none."""
+    layer = model.get_output_embeddings()
+    if not isinstance(layer, nn.Linear) or layer.bias is not None:
+        raise ModelError(f"{type(model).__name__}: has no output layer over its vocabulary without a bias; name a causal language model")
+    return layer.weight
+
+
 def head(model: Any, labels: int) -> nn.Linear:
     """The last linear layer outside the base model, whose rows are the labels."""
     base = model.base_model_prefix + "."

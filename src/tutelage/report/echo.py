@@ -144,5 +144,5 @@ def profile(found: Mapping[str, Any], width: float = 7.0) -> Figure:
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if echoing:
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper left")
     return figure

@@ -27,6 +27,15 @@ with torch.inference_mode():
     logits = model(pixel_values=((pixels - mean) / std)[None]).logits
 print(model.config.id2label[int(logits[0].argmax())])"""
 
+LANGUAGE_CODE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()  # runs echo_attention.py if it lies there
+inputs = tokenizer("The film begins", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
@@ -56,6 +65,9 @@ def of(record: Record) -> Kind:
         return Kind("image-classification", "An image classifier", "", use, IMAGE_CODE, "images, cameras or groups of people", cuts=False)
     if task.get("kind") == "span_qa":
         return _reader(record, task)
+    if task.get("kind") == "language":
+        use = "It continues texts like those of its data ({source})."
+        return Kind("text-generation", "A language model", "the next token", use, LANGUAGE_CODE, cuts=False)
     named = bool((record.get("data") or {}).get("labels"))
     return Kind(
         "text-classification",

@@ -122,7 +122,8 @@ def _tradeoff(record: Record) -> dict[str, Any] | None:
     told = "; ".join(f"{p['title']}: {words.value(metric, p['y'])} at {unit(p['x'])}" for p in many)
     against = "latency of a batch of 32 rows" if plots.cost(record) == "latency" else "number of parameters"
     score = f"{words.split(record).capitalize()} {words.metric_name(metric)}"
-    caption = f"{score} against {against}. Further up is better, further left is cheaper."
+    upward = "further up is better" if metric not in words.LESS else "further up is better, for the scale runs downwards"
+    caption = f"{score} against {against}; {upward}, further left is cheaper."
     if any(p["low"] < p["high"] for p in many):
         caption += " Bars are the intervals of the table."
     places = sorted(p["x"] for p in many)

@@ -168,7 +168,7 @@ def _scales(axes: Axes, record: Mapping[str, Any], many: Sequence[Mapping[str, A
         axes.set_xlim(0, most * 1.18)
     low, high = min(p["low"] for p in many), max(p["high"] for p in many)
     room = max(0.22 * (high - low), 0.01 * abs(high), 1e-6)
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(*((high + room, low - room) if metric in words.LESS else (low - room, high + room)))
     axes.grid(True)
     score_axis(axes.yaxis, metric)
     axes.set_ylabel(f"{words.split(record).capitalize()} {words.metric_name(metric)}")

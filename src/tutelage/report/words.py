@@ -15,7 +15,10 @@ NAMES = {
     "rmse": "root mean squared error",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "loss": "loss (nats a token)",
 }
+LESS = ("loss", "perplexity", "rmse")
+"""Metrics that are better where they are less."""
 SHARES = ("accuracy", "f1", "precision", "recall", "exact")
 NONE = "\u2013"
 DASH = "\u2013"
@@ -138,7 +141,8 @@ def headline(record: Record) -> tuple[str | None, str | None, str | None]:
     learners = [k for k in models if k not in teachers]
     main = next((k for k in reversed(learners) if models[k].get("role") == "student"), learners[-1] if learners else None)
     others = sorted((k for k in learners if k != main), key=lambda k: not alone(models[k]))
-    return main, max(teachers, key=lambda k: score(record, models[k])["value"] or 0, default=None), next(iter(others), None)
+    sign = -1 if primary(record) in LESS else 1
+    return main, max(teachers, key=lambda k: sign * (score(record, models[k])["value"] or 0), default=None), next(iter(others), None)
 
 
 def alone(model: Mapping[str, Any]) -> bool:
@@ -160,7 +164,7 @@ def finding(one: Mapping[str, Any]) -> str:
     """What a comparison's interval lets one say; an interval that reaches 0 shows no difference."""
     if one["low"] <= 0 <= one["high"]:
         return "no difference is shown"
-    return "it is better" if one["low"] > 0 else "it is worse"
+    return "it is better" if (one["low"] > 0) != (one["metric"] in LESS) else "it is worse"
 
 
 def difference(one: Mapping[str, Any]) -> str:
@@ -194,6 +198,8 @@ def _level(record: Record, student: Mapping[str, Any], teacher: Mapping[str, Any
     if not known(own["value"]):
         return f"has no {name} on record"
     figures = value(metric, own["value"])
+    if known(theirs) and metric in LESS:
+        return f"has a {name} of {figures} against the teacher's {value(metric, theirs)}"
     if known(theirs) and theirs > 0 and own["value"] > 0:
         kept = own["value"] / theirs
         verb = "keeps" if kept <= 1 else "reaches"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 from ..errors import DataError
@@ -52,3 +53,19 @@ def _read(path: Path) -> str:
             except (gzip.BadGzipFile, EOFError):
                 raise DataError(f"{path}: is cut short or not gzip; fetch it again") from None
         return raw.decode("utf-8")
+
+
+def chats(data: str, column: str) -> list[str]:
+    """The chats of a JSON-lines or Parquet table as JSON text, each a list of {role, content} with an assistant's turn.
+
+    Raises DataError for a row that is no chat.
+    """
+    table = _tables.read_table(Path(data).expanduser(), {"task.chat": column})
+    out = []
+    for number, turns in zip(table.rows, table.columns[column], strict=True):
+        good = isinstance(turns, list) and all(isinstance(t, dict) and isinstance(t.get("content"), str) and t.get("role") for t in turns)
+        if not good or not any(t["role"] == "assistant" for t in turns):
+            what = "is no chat, a list of {role, content} with a turn of the assistant"
+            raise DataError(f"{data}, {_tables.word(data)} {number}: column '{column}' {what}")
+        out.append(json.dumps([{"role": t["role"], "content": t["content"]} for t in turns]))
+    return out

@@ -180,6 +180,10 @@ class Task:
     """The class of transformers that loads a model of this task."""
     tokenized = True
     """Whether rows are text that a tokenizer encodes."""
+    judged: Mapping[str, str] | None = None
+    """What looks at dev and test keep of a model in place of its outputs, an example or a token each; `shown` makes it."""
+    less_is_better = False
+    """Whether the primary metric is better where it is less."""
 
     @property
     def varies(self) -> bool:
@@ -227,6 +231,10 @@ class Task:
         """What a user should hear of rows that `encoded.truncated` counts."""
         limit = getattr(self, "max_length", None)
         return f"{encoded.truncated} of {len(encoded)} texts are longer than {limit} tokens and were cut (task.max_length)"
+
+    def shown(self, seen: Seen, batch: Batch) -> Mapping[str, Tensor]:
+        """What `judged` names, from a batch's outputs."""
+        raise NotImplementedError
 
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """Predictions from raw outputs, one an item: class numbers, 0/1 rows, numbers, or texts.

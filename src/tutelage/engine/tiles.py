@@ -1,0 +1,94 @@
+"""Terms to one loss: sums over rows whose logits exist already, and sums over rows whose logits are made tile by tile.
+
+Logits of (rows, vocabulary) never exist as a whole, for student or teacher: each tile's share of the loss is differentiated at
+once, and its logits are dropped. All terms over the same rows share one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..rows import States, Term, Tiled
+
+CELLS = 1 << 24
+"""Cells of logits of one tile."""
+Part = tuple[str, Tiled, float]
+"""A term's name, its rows, and what its sum is multiplied with."""
+
+
+def loss_of(terms: Mapping[str, Term], counts: Mapping[str, float]) -> tuple[Any, dict[str, Tensor]]:
+    """The weighted sum of all terms, each divided by the count of its unit, and each term's share without gradient."""
+    total: Any = 0
+    shares: dict[str, Tensor] = {}
+    tiled: dict[tuple[int, int], list[Part]] = {}
+    for name, term in terms.items():
+        factor = term.weight / max(counts[term.unit], 1e-12)
+        if isinstance(term.sum, Tiled):
+            key = (id(term.sum.student.hidden), id(term.sum.student.weight))
+            tiled.setdefault(key, []).append((name, term.sum, factor))
+        else:
+            value = factor * term.sum.float()
+            shares[name], total = value.detach(), total + value
+    for parts in tiled.values():
+        states = parts[0][1].student
+        found: dict[str, Tensor] = {}
+        total = total + _Pass.apply(states.hidden, states.weight, parts, found)
+        shares |= found
+    return total, {name: shares[name] for name in terms}
+
+
+class _Pass(torch.autograd.Function):
+    """One pass over tiles of rows; hidden (rows, width) and weight (classes, width) to the loss, with both gradients made on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
+        moved, turned = ctx.needs_input_grad[:2]
+        total = torch.zeros((), device=hidden.device)
+        found |= {name: torch.zeros((), device=hidden.device) for name, _, _ in parts}
+        grads = [torch.zeros_like(x) if wanted else None for x, wanted in ((hidden, moved), (weight, turned))]
+        matrix = weight.detach().requires_grad_(turned)
+        size = max(1, CELLS // len(weight))
+        for start in range(0, len(hidden), size):
+            at = slice(start, start + size)
+            rows = hidden[at].detach().requires_grad_(moved)
+            with torch.set_grad_enabled(moved or turned):
+                loss = _tile(nn.functional.linear(rows, matrix), at, parts, found)
+            total += loss.detach()
+            leaves = [x for x, wanted in ((rows, moved), (matrix, turned)) if wanted]
+            made = iter(torch.autograd.grad(loss, leaves) if leaves and loss.requires_grad else [])
+            if moved:
+                grads[0][at] = next(made)  # type: ignore[index]
+            if turned:
+                grads[1].add_(next(made))  # type: ignore[union-attr]
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        return *(None if g is None else given[0] * g for g in ctx.saved_tensors), None, None
+
+
+def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
+    """The loss of one tile; a teacher's logits are made once for all terms that look at them."""
+    total = torch.zeros((), device=logits.device)
+    taught: dict[int, Tensor] = {}
+    for name, term, factor in parts:
+        teacher = None
+        if term.teacher is not None:
+            key = id(term.teacher.hidden)
+            if key not in taught:
+                taught[key] = _logits(term.teacher, at)
+            teacher = taught[key]
+        share = factor * term.f(logits, teacher, None if term.gold is None else term.gold[at]).sum()
+        found[name] += share.detach()
+        total = total + share
+    return total
+
+
+def _logits(states: States, at: slice) -> Tensor:
+    with torch.no_grad():
+        return nn.functional.linear(states.hidden[at], states.weight)

@@ -1,0 +1,212 @@
+"""Running text or chats for language models: the next token, by packed rows whose documents do not see each other.
+
+Logits over the vocabulary are never made as a whole: a model's outputs are its last hidden states, and terms multiply them
+with the output layer tile by tile. Rows are stretches of `tokens` tokens; a final loss counts every predicted token alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from .. import losses
+from ..config import Count, settings
+from ..errors import DataError
+from ..rows import LAST_STATES, Batch, Rows, Seen, States, Term, Tiled
+from . import _corpus
+from ._packing import NO_TARGET, pack
+from ._parts import Part, cut, cut_note, leaks, missing_shares
+from ._task import Data, Encoded, Split, Task
+
+CutOff = Annotated[float, Field(gt=0, lt=1)]
+
+
+@settings
+class Language(Task):
+    """The next token of running text."""
+
+    data: str | None = None
+    """A text file, a folder of them, a table with a text column, chats as JSON lines, or imdb."""
+    train: str | None = None
+    """Text to train on, in place of data."""
+    dev: str | None = None
+    """Text for selection; else documents cut from the training text."""
+    test: str | None = None
+    """Text for the final result; else documents cut from the training text."""
+    text: str = "text"
+    """The text's column, where the data is a table."""
+    chat: str | None = None
+    """The column that holds chats instead, each a list of {role, content}: the assistant's turns alone are predicted."""
+    tokens: Annotated[int, Field(ge=8)] = 512
+    """Tokens of a row."""
+    limit: Count | None = None
+    """Most training documents, for trials."""
+    dev_limit: Count | None = None
+    """Most documents of dev."""
+    test_limit: Count | None = None
+    """Most documents of test."""
+    dev_share: CutOff = 0.05
+    """Share of documents cut off for dev by a hash of their text."""
+    test_share: CutOff = 0.05
+    """Share of documents cut off for test in the same way."""
+
+    kind = "choice"
+    auto = "AutoModelForCausalLM"
+    outputs = {LAST_STATES: "token"}  # noqa: RUF012
+    judged = {"sums": "example"}  # noqa: RUF012
+    less_is_better = True
+
+    @property
+    def primary(self) -> str:
+        return "loss"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if (self.data is None) == (self.train is None):
+            yield "data", "names the text, or task.train does; give exactly one of the two"
+        if self.chat and self.text != "text":
+            yield "text", "has no effect beside task.chat; leave it out"
+        if self.dev_share + self.test_share >= 1:
+            yield "dev_share", f"{self.dev_share} and test_share {self.test_share} leave nothing to train on; lower them"
+        for name in ("dev", "test"):
+            if getattr(self, name) and getattr(self, f"{name}_share") != getattr(Language, f"{name}_share"):
+                yield f"{name}_share", f"has no effect: task.{name} is given; leave it out"
+
+    def files(self) -> Iterator[Path]:
+        for name in dict.fromkeys((self.train or self.data, self.dev, self.test)):
+            if name and (path := Path(name).expanduser()).exists():
+                yield from sorted(f for f in path.rglob("*") if _corpus.is_plain(f)) if path.is_dir() else (path,)
+
+    def load(self) -> Data:
+        """Read the documents and cut what is missing; raises DataError."""
+        parts = {"train": self._part(self.train or self.data or "")}
+        parts |= {name: self._part(own) for name in ("dev", "test") if (own := getattr(self, name))}
+        notes = leaks(parts, "a document")
+        if shares := missing_shares(self, parts):
+            whole = parts["train"]
+            if len(whole) < 20:
+                what = f"{len(whole)} documents are too few to cut {' and '.join(shares)} from"
+                raise DataError(f"{whole.source}: {what}; name texts for them with task.dev= and task.test=")
+            made = cut(whole, shares)
+            parts |= made
+            notes.append(cut_note(whole, made, shares, "text").replace("training rows", "documents"))
+        for name, most in (("train", self.limit), ("dev", self.dev_limit), ("test", self.test_limit)):
+            if most is not None and most < len(parts[name]):
+                setting = "limit" if name == "train" else f"{name}_limit"
+                notes.append(f"{name}: {most} of {len(parts[name])} documents, drawn by the hash of their text (task.{setting})")
+                parts[name] = parts[name].first(most)
+        splits = {}
+        for name in ("train", "dev", "test"):
+            part = parts[name]
+            column = {"chat" if self.chat else "text": part.texts}
+            splits[name] = Split(column, np.zeros(len(part), dtype=np.int64), list(part.ids), part.source, total=part.total)
+        return Data(splits, (), tuple(notes))
+
+    def _part(self, data: str) -> Part:
+        texts = _corpus.chats(data, self.chat) if self.chat else _corpus.documents(data, self.text)
+        return Part(texts, None, None, list(range(1, len(texts) + 1)), data).numbered()
+
+    def head(self, data: Data) -> dict[str, Any]:
+        return {}
+
+    def encode(self, split: Split, tokenizer: Any) -> Encoded:
+        """Packed rows; an item of a final result is a row."""
+        documents = _chats(split.columns["chat"], tokenizer) if "chat" in split.columns else _texts(split.columns["text"], tokenizer)
+        columns, targets, lengths = pack(documents, self.tokens)
+        if not (targets != NO_TARGET).any():
+            raise DataError(f"{split.source}: holds nothing to predict; documents need two tokens or more")
+        pad = next((p for p in (tokenizer.pad_token_id, tokenizer.eos_token_id) if p is not None), 0)
+        numbers = np.zeros(len(lengths), dtype=np.int64)
+        return Encoded(columns, lengths, numbers, extra={"target": targets - NO_TARGET}, pad={"input_ids": pad}, mask=False)
+
+    def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
+        learned = encoded.extra["target"] > 0
+        many = sum(int(learned[encoded.starts[i] : encoded.starts[i + 1]].sum()) for i in index)
+        return super().counts(encoded, index) | {"token": float(many), "label": float(many)}
+
+    def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
+        """One row a predicted token, as hidden states and output weight."""
+        if "rows" not in seen.memo:
+            keep = batch.extra["target"] > 0
+            assert seen.head is not None
+            states = States(seen.outputs[LAST_STATES][keep], seen.head)
+            seen.memo["rows"] = [Rows(states, "choice", batch.extra["target"][keep] + NO_TARGET, unit="token")]
+        return seen.memo["rows"]
+
+    def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
+        [rows] = self.rows(seen, batch)
+        assert isinstance(rows.logits, States)
+        return Term(Tiled(lambda s, t, gold: losses.label_loss(s, gold, kind="choice"), rows.logits, gold=rows.gold), "token", weight)
+
+    def shown(self, seen: Seen, batch: Batch) -> Mapping[str, Any]:
+        """(rows, 3): summed loss in nats, right first guesses, and predicted tokens."""
+        import torch
+
+        made = []
+        for states, target in zip(seen.outputs[LAST_STATES], batch.extra["target"], strict=True):
+            keep, sums = target > 0, torch.zeros(3)
+            gold = target[keep] + NO_TARGET
+            for rows, wanted in zip(states[keep].split(TILE), gold.split(TILE), strict=True):
+                logits = torch.nn.functional.linear(rows, seen.head).float()  # type: ignore[arg-type]
+                loss = losses.label_loss(logits, wanted, kind="choice").sum()
+                sums += torch.stack([loss, (logits.argmax(-1) == wanted).sum(), torch.tensor(len(wanted))]).cpu()
+            made.append(sums)
+        return {"sums": torch.stack(made)}
+
+    def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
+        return outputs["sums"].astype(np.float64)
+
+    def score(self, predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
+        loss, right, count = predicted.sum(0)
+        mean = float(loss / max(count, 1.0))
+        return {"loss": mean, "perplexity": math.exp(min(mean, 700.0)), "accuracy": float(right / max(count, 1.0))}
+
+    def each(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+        """Each row's loss by the mean number of predicted tokens, so that the mean over rows weighs every token alike."""
+        return predicted[:, 0] / max(float(predicted[:, 2].mean()), 1e-12)
+
+    def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]]:
+        return [{"loss": round(a / max(c, 1.0), 5), "right": int(b), "tokens": int(c)} for a, b, c in predicted]
+
+    def cut(self, encoded: Encoded) -> str:
+        return ""
+
+
+TILE = 256
+"""Tokens whose logits stand at once when a model is judged."""
+
+
+def _texts(texts: list[str], tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
+    """Each text, closed by the end token where the tokenizer has one."""
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    out = []
+    for start in range(0, len(texts), 256):
+        for ids in tokenizer(texts[start : start + 256], add_special_tokens=False, verbose=False)["input_ids"]:
+            numbers = [*ids, *end]
+            out.append((numbers, [True] * len(numbers)))
+    return out
+
+
+def _chats(chats: list[str], tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
+    """Each chat by the tokenizer's template; what the assistant says is predicted, the rest is only seen."""
+    import json
+
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError("task.chat: the model's tokenizer has no chat template; name an instruction-tuned model, or train on text")
+    write = functools.partial(tokenizer.apply_chat_template, tokenize=True, return_dict=False)
+    out = []
+    for text in chats:
+        turns = json.loads(text)
+        numbers = write(turns)
+        learned = [False] * len(numbers)
+        for i, turn in enumerate(turns):
+            if turn["role"] == "assistant":
+                start, stop = len(write(turns[:i], add_generation_prompt=True)), len(write(turns[: i + 1]))
+                learned[start:stop] = [True] * (stop - start)
+        out.append((numbers, learned))
+    return out

@@ -1,0 +1,256 @@
+"""Packed rows, terms tile by tile, and whole runs of language models against plain torch."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import decoders
+import numpy as np
+import parts
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tutelage
+from tutelage import config, losses
+from tutelage.engine import tiles
+from tutelage.engine.forward import forward
+from tutelage.errors import ConfigError, DataError
+from tutelage.rows import LAST_STATES, States, Term, Tiled
+from tutelage.tasks._packing import NO_TARGET, pack
+from tutelage.tasks.language import Language
+
+
+def words(number: int, rows: int, seed: int = 0) -> list[str]:
+    """Documents in which each word tells much of the next."""
+    rng = np.random.default_rng(seed)
+    known = parts.WORDS[5:]
+    out = []
+    for _ in range(rows):
+        at, said = int(rng.integers(len(known))), []
+        for _ in range(int(rng.integers(number // 2, number))):
+            said.append(known[at])
+            at = (at * 2 + int(rng.integers(2))) % len(known)
+        out.append(" ".join(said))
+    return out
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny decoder with a tokenizer, and documents."""
+    folder = tmp_path_factory.mktemp("language")
+    decoders.model(vocab_size=len(parts.WORDS), num_hidden_layers=3, num_attention_heads=6).save_pretrained(folder / "tiny")
+    parts.tokenizer().save_pretrained(folder / "tiny")
+    (folder / "docs.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in words(30, 120)))
+    return folder
+
+
+def recipe(place, **changes):
+    return {
+        "task": {"kind": "language", "data": str(place / "docs.jsonl"), "tokens": 32, "dev_share": 0.15, "test_share": 0.15},
+        "teacher": {"model": str(place / "tiny"), "train": {"epochs": 1, "learning_rate": 3e-3}},
+        "student": {"surgery": [{"kind": "echo_attention", "layers": {1: 0}}]},
+        "method": {"kind": "kd"}, "train": {"epochs": 1, "learning_rate": 3e-3, "batch_size": 8}, "threads": 1, "measure": False,
+    } | changes  # fmt: skip
+
+
+# ---- packing
+
+
+def test_packing_by_hand():
+    long, short = ([11, 12, 13, 14, 15], [True] * 5), ([21, 22], [True, True])
+    columns, targets, lengths = pack([long, short, ([31, 32, 33], [False, False, True])], 4)
+    no = NO_TARGET
+    assert columns["input_ids"].tolist() == [11, 12, 13, 14, 15, 21, 22, 31, 32, 33]
+    assert columns["position_ids"].tolist() == [0, 1, 2, 3, 0, 0, 1, 0, 0, 1]
+    assert targets.tolist() == [12, 13, 14, no, no, 22, no, no, 33, no]
+    assert lengths.tolist() == [4, 4, 2]
+
+
+def test_the_loss_of_packed_rows_is_that_of_the_pieces_alone(place):
+    task = config.build(Language, {"data": str(place / "docs.jsonl"), "tokens": 32})
+    tokenizer = parts.tokenizer()
+    split = task.load().splits["dev"]
+    encoded = task.encode(split, tokenizer)
+    model = decoders.model(vocab_size=len(parts.WORDS))
+    batch = encoded.batch(np.arange(len(encoded)))
+    with torch.no_grad():
+        sums = task.shown(forward(model, batch.inputs, task.outputs), batch)["sums"].sum(0)
+        loss = count = right = 0.0
+        for text in split.columns["text"]:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            start = 0
+            while start < len(ids):  # pieces as rows cut them
+                before = int(count_tokens(task, split, text, tokenizer)) % 32
+                stop = min(len(ids), start + 32 - (before + start) % 32)
+                piece = torch.tensor(ids[start:stop])[None]
+                logits = model(piece).logits[0, :-1]
+                loss += float(F.cross_entropy(logits, piece[0, 1:], reduction="sum")) if stop - start > 1 else 0.0
+                right += float((logits.argmax(-1) == piece[0, 1:]).sum())
+                count += stop - start - 1
+                start = stop
+    assert torch.allclose(sums, torch.tensor([loss, right, count]), rtol=1e-4)
+    metrics = task.score(sums[None].numpy(), np.zeros(1))
+    assert math.isclose(metrics["loss"], loss / count, rel_tol=1e-4) and math.isclose(metrics["perplexity"], math.exp(metrics["loss"]))
+
+
+def count_tokens(task, split, text, tokenizer):
+    """Tokens of all documents before this one."""
+    total = 0
+    for other in split.columns["text"]:
+        if other == text:
+            return total
+        total += len(tokenizer(other, add_special_tokens=False)["input_ids"])
+    raise AssertionError(text)
+
+
+def test_only_the_assistant_is_predicted(tmp_path):
+    tokenizer = parts.tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role == 'user' and 'the ' or 'a ' }}{{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}a {% endif %}"
+    )
+    chat = [{"role": "user", "content": "good film"}, {"role": "assistant", "content": "bad plot"}, {"role": "user", "content": "fine"}]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("".join(json.dumps({"messages": chat}) + "\n" for _ in range(1)))
+    task = config.build(Language, {"train": str(file), "dev": str(file), "test": str(file), "chat": "messages", "tokens": 16})
+    encoded = task.encode(task.load().splits["train"], tokenizer)
+    said = tokenizer.convert_ids_to_tokens(encoded.ragged["input_ids"])
+    assert said == ["the", "good", "film", "a", "bad", "plot", "the", "fine"]
+    wanted = encoded.extra["target"] + NO_TARGET
+    learned = [tokenizer.convert_ids_to_tokens(int(t)) for t in wanted if t != NO_TARGET]
+    assert learned == ["bad", "plot"] and wanted[3] != NO_TARGET
+
+
+# ---- tiles
+
+
+@pytest.mark.parametrize("cells", [7, 40, 1 << 20])
+@pytest.mark.parametrize("tied", [False, True])
+def test_tiles_give_the_loss_and_gradients_of_whole_logits(cells, tied, monkeypatch):
+    monkeypatch.setattr(tiles, "CELLS", cells)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    other, theirs = torch.randn(9, 3), torch.randn(5, 3)
+    gold = torch.randint(5, (9,))
+    student, teacher = States(hidden * (weight.sum() if tied else 1.0), weight), States(other, theirs)
+    soft = Tiled(lambda s, t, g: losses.divergence(s, t, temperature=2.0), student, teacher)
+    hard = Tiled(lambda s, t, g: losses.label_loss(s, g, kind="choice"), student, gold=gold)
+    terms = {"soft": Term(soft, "token", 0.7), "plain": Term(hidden.square().sum(), "example", 0.1), "hard": Term(hard, "label", 0.3)}
+    counts = {"token": 9.0, "label": 4.0, "example": 2.0}
+    loss, shares = tiles.loss_of(terms, counts)
+    found = torch.autograd.grad(2 * loss, (hidden, weight), retain_graph=True)
+    logits = student.hidden @ weight.T
+    whole = 0.7 / 9 * losses.divergence(logits, other @ theirs.T, temperature=2.0).sum()
+    label = 0.3 / 4 * F.cross_entropy(logits, gold, reduction="sum")
+    wanted = whole + 0.05 * hidden.square().sum() + label
+    assert torch.allclose(loss, wanted) and list(shares) == ["soft", "plain", "hard"]
+    assert torch.allclose(shares["soft"], whole) and torch.allclose(shares["hard"], label)
+    for a, b in zip(found, torch.autograd.grad(2 * wanted, (hidden, weight)), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_frozen_side_gets_no_gradient():
+    hidden, weight = torch.randn(6, 4, requires_grad=True), torch.randn(5, 4)
+    term = Term(Tiled(lambda s, t, g: losses.label_loss(s, g, kind="choice"), States(hidden, weight), gold=torch.zeros(6).long()), "token")
+    loss, _ = tiles.loss_of({"x": term}, {"token": 6.0})
+    loss.backward()
+    assert hidden.grad is not None and weight.grad is None
+    with torch.no_grad():
+        again, _ = tiles.loss_of({"x": term}, {"token": 6.0})
+    assert torch.equal(again, loss.detach())
+
+
+# ---- runs
+
+
+def test_a_run_from_teacher_to_echoing_student(place, tmp_path):
+    made = recipe(place, compare=[{"kind": "finetune"}])
+    made["teacher"]["train"]["epochs"] = made["train"]["epochs"] = 3
+    result = tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+    models = result.record["models"]
+    teacher, student = models["teacher"], models["kd"]
+    guess = math.log(len(parts.WORDS))
+    assert teacher["test"]["metrics"]["loss"] < guess - 0.4 and student["test"]["metrics"]["loss"] < guess - 0.4, "both learned"
+    assert student["parameters"] < teacher["parameters"]
+    assert student["test"]["low"] < student["test"]["primary"] < student["test"]["high"]
+    again = tutelage.distill(made, out=tmp_path / "again", store=tmp_path / "elsewhere")
+    assert again.record["models"]["kd"]["weights"] == student["weights"]
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(result.student)
+    assert type(loaded).__name__ == "EchoForCausalLM" and (result.student / "echo_attention.py").exists()
+    lines = [json.loads(x) for x in (result.folder / "examples-kd.jsonl").read_text().splitlines()]
+    weighed = sum(x["loss"] * x["tokens"] for x in lines) / sum(x["tokens"] for x in lines)
+    assert math.isclose(weighed, student["test"]["primary"], abs_tol=1e-4)
+    page = result.report.read_text()
+    assert "against the teacher" in page and "loss (nats a token)" in page
+
+
+@pytest.mark.parametrize("settings", [{"train": {"micro_batch": 3}}, {"signals": {"source": "live"}}, {"train": {"bucket": 0}}], ids=str)
+def test_how_a_step_is_cut_and_where_signals_come_from_changes_nothing(place, tmp_path, settings):
+    base = recipe(place, train={"steps": 4, "learning_rate": 3e-3, "batch_size": 8, "bucket": 0, "select": "last"})
+    changed = {**base, **{k: {**base.get(k, {}), **v} for k, v in settings.items()}}
+    found = []
+    for number, one in enumerate((base, changed)):
+        run = tutelage.distill(one, out=tmp_path / str(number), store=tmp_path / "store")
+        from safetensors.torch import load_file
+
+        found.append(load_file(run.student / "model.safetensors"))
+    assert all(torch.allclose(found[0][k], found[1][k], atol=2e-5) for k in found[0])
+
+
+def test_kd_is_hintons_on_every_predicted_token(place, tmp_path):
+    """The first step's terms against whole logits by plain torch."""
+    base = recipe(place, train={"steps": 1, "learning_rate": 1e-9, "batch_size": 200, "select": "last"})
+    base["teacher"] = {"model": str(place / "tiny")}
+    run = tutelage.distill(base, out=tmp_path / "run", store=tmp_path / "store")
+    logged = run.record["models"]["kd"]["training"]["losses"][0]["losses"]
+    from transformers import AutoModelForCausalLM
+
+    from tutelage.surgery.echo_attention import EchoAttention
+
+    teacher = AutoModelForCausalLM.from_pretrained(place / "tiny").eval()
+    student = EchoAttention(layers={1: 0})(teacher)
+    task = config.build(Language, base["task"] | {"kind": "language"})
+    encoded = task.encode(task.load().splits["train"], parts.tokenizer())
+    batch = encoded.batch(np.arange(len(encoded)))
+    keep = batch.extra["target"] > 0
+    gold = batch.extra["target"][keep] + NO_TARGET
+    with torch.no_grad():
+        s, t = (m(**batch.inputs, use_cache=False).logits[keep] for m in (student, teacher))
+        soft = 4 * F.kl_div((s / 2).log_softmax(-1), (t / 2).softmax(-1), reduction="batchmean")
+    assert math.isclose(logged["soft"], float(soft), rel_tol=1e-4)
+    assert math.isclose(logged["label"], 0.5 * float(F.cross_entropy(s, gold)), rel_tol=1e-4)
+
+
+def test_forward_shows_states_and_the_output_layer():
+    model = decoders.model()
+    ids = torch.randint(3, 97, (2, 6))
+    seen = forward(model, {"input_ids": ids}, [LAST_STATES])
+    assert torch.allclose(seen.outputs[LAST_STATES] @ seen.head.T, model(ids).logits, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "fault", "sentence"),
+    [
+        ({"data": "nothing.txt"}, DataError, "nothing.txt: no such file"),
+        ({"data": "x", "train": "y"}, ConfigError, "give exactly one of the two"),
+        ({"data": "one.txt"}, DataError, "1 documents are too few to cut test and dev from; name texts for them"),
+        ({"data": "chats.jsonl", "chat": "messages"}, DataError, "chats.jsonl, line 2: column 'messages' is no chat"),
+    ],
+)
+def test_bad_text_is_refused_in_one_sentence(tmp_path, monkeypatch, task, fault, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.txt").write_text("the film was good")
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(good) + "\n" + json.dumps({"messages": "x"}) + "\n")
+    with pytest.raises(fault, match=sentence):
+        config.build(Language, task).load()
+
+
+def test_several_language_teachers_are_refused(place, tmp_path):
+    made = recipe(place, teacher={"models": [str(place / "tiny"), str(place / "tiny")]}, student={"model": str(place / "tiny")})
+    with pytest.raises(ConfigError, match="hidden states of several language models have no average"):
+        tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
