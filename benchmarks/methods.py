@@ -3,10 +3,10 @@
     python benchmarks/methods.py --tasks reviews,reviews_fresh --minutes 60      # go on from what the results file holds
     python benchmarks/methods.py --table                                         # what it holds, with intervals and tests
 
-A cell is one student: task, method, seed. Its learning rate is the best of three on dev, tried once for each task and
-method with half the epochs and a seed that is used for nothing else. Every finished cell is a line of `benchmarks/results/methods.jsonl`, with
-the test rows that it got right as packed bits, so that differences are tested on the same rows. Configurations are frozen
-below; a cell whose configuration differs from the file's is refused, never mixed.
+A cell is one student: task, method, seed. Its learning rate is the best of three on dev, tried once for each task and method
+with half the epochs and a seed that is used for nothing else. Every finished cell is a line of
+`benchmarks/results/methods.jsonl`, with the test rows that it got right as packed bits, so that differences are tested on the
+same rows. Configurations are frozen below; a cell whose configuration differs from the file's is refused, never mixed.
 
 The table: mean test accuracy over seeds, a 95 % interval that draws seeds and rows (bootstrap, 2,000 draws), and for each
 method the difference to `kd` and to `finetune` over the seeds that both have, with p from a paired t test over seeds,

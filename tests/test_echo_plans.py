@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from torch.nn import functional as F
 
 from tutelage.cli import main
-from tutelage.echo import analysis, meter, price, rules, samples
+from tutelage.echo import analysis, meter, price, refit, rules, samples
 from tutelage.errors import ConfigError, DataError
-from tutelage.models import echoes
+from tutelage.models import echoes, load
 from tutelage.models.plan import OWN, Plan, of_pairs
+from tutelage.surgery.echo_attention import EchoAttention
 from tutelage.tasks import _corpus
 
 TINYLLAMA = [2, 5, 4, 3, 7, 6, 18, 9, 8, 11, 12, 1, 17, 10, 14, 13, 16, 19, 15, 20, 21, 0]
@@ -210,6 +211,42 @@ def test_prices_by_hand():
     assert np.isclose(made["flops_saved"] - made["flops_saved_fused"], 3 * scores / made["flops"])
 
 
+# ---- refitted projections
+
+
+def test_a_refitted_projection_is_the_ridge_regression_of_what_the_layer_added(looked):
+    model, ids, _ = looked
+    plan = of_pairs({1: (0, [1, 0, 2, 3, 5, 4]), 3: 2}, model.config)
+    found = refit.refit(model, plan, ids, ridge=0.2)
+    assert set(found) == {1, 3}
+    student = echoes.convert(model, plan.attention)
+
+    def watched(side, number):
+        """Inputs and outputs of a projection over the norm of the model's own states."""
+        kept, states = [], []
+        layer = side.model.layers[number]
+        hooks = [layer.self_attn.o_proj.register_forward_hook(lambda m, a, out: kept.append((a[0], out)))]
+        hooks += [model.model.layers[number].register_forward_pre_hook(lambda m, a: states.append(a[0]))]
+        with torch.no_grad():
+            side(ids)
+            model(ids) if side is not model else None
+        for hook in hooks:
+            hook.remove()
+        norm = states[0].norm(dim=-1, keepdim=True)
+        return [(x / norm).flatten(0, 1).double() for x in kept[0]]
+
+    for number in (1, 3):
+        features, wanted = watched(student, number)[0], watched(model, number)[1]
+        start = model.model.layers[number].self_attn.o_proj.weight.double()
+        pull = 0.2 * (features.T @ features).diagonal().mean().sqrt() * torch.eye(48, dtype=torch.float64) / 0.2**0.5
+        stacked, target = torch.cat([features, pull]), torch.cat([wanted, pull @ start.T])
+        best = torch.linalg.lstsq(stacked, target).solution.T
+        assert torch.allclose(found[number].double(), best, atol=1e-4)
+        student.model.layers[number].self_attn.o_proj.weight.data.copy_(found[number])
+        before = (features @ start.T - wanted).square().sum()
+        assert (features @ found[number].double().T - wanted).square().sum() < before
+
+
 # ---- text
 
 
@@ -283,6 +320,7 @@ def test_analyze_and_plan_by_the_verbs(small, tmp_path):
     assert made.exit_code == 0, made.output
     assert "2 of 5 layers echo" in made.stdout and "without training the loss goes from" in made.stdout
     plan = Plan.read(tmp_path / "plan" / "plan.json")
+    assert plan.about["loss"]["refit"] and "before output projections were refitted" in made.stdout
     assert len(plan.echoes) == 2 and plan.about["loss"]["samples"] == 2 and plan.about["rule"] == "dynamic"
     html = (tmp_path / "plan" / "report.html").read_text()
     assert "The plan" in html and "attention report" in html and 'src="http' not in html
@@ -290,6 +328,33 @@ def test_analyze_and_plan_by_the_verbs(small, tmp_path):
         "echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path / "found", "--out", tmp_path / "two", "--json"
     )
     assert [a.get("source") for a in json.loads(explicit.stdout)["plan"]] == [None, 0, None, 2, None]
+
+
+def test_the_surgery_puts_refitted_projections_in(small, tmp_path):
+    text = ("--data", small / "text.txt", "--tokens", 32, "--samples", 2, "--threads", 1)
+    done = run("echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path, "--out", tmp_path, "--json")
+    assert done.exit_code == 2 and "holds no whole analysis" in done.stderr
+    assert run("echo", "analyze", small / "tiny", *text, "--out", tmp_path, "--json").exit_code == 0
+    done = run("echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path, "--out", tmp_path, "--json")
+    losses = json.loads(done.stdout)["loss"]
+    model = load.open_model(str(small / "tiny"), {}, auto="AutoModelForCausalLM").model
+    student = EchoAttention(plan=str(tmp_path / "plan.json"))(model)
+    assert not torch.equal(student.model.layers[1].self_attn.o_proj.weight, model.model.layers[1].self_attn.o_proj.weight)
+    assert torch.equal(student.model.layers[2].self_attn.o_proj.weight, model.model.layers[2].self_attn.o_proj.weight)
+    many = samples.samples(_corpus.documents(str(small / "text.txt")), parts.tokenizer(), 32, 6, skip=2)
+    with torch.no_grad():
+        found = F.cross_entropy(student(many).logits[:, :-1].flatten(0, 1), many[:, 1:].flatten())
+    assert np.isclose(losses["refit"], float(found), rtol=1e-4)
+    model.model.layers[0].mlp.up_proj.weight.data.mul_(2)
+    with pytest.raises(ConfigError, match="refitted output projections are for other weights than this model's"):
+        EchoAttention(plan=str(tmp_path / "plan.json"))(model)
+    model.model.layers[0].mlp.up_proj.weight.data.div_(2)
+    (tmp_path / "refit.safetensors").write_bytes(b"short")
+    with pytest.raises(ConfigError, match=r"refit.safetensors: is cut short or altered"):
+        EchoAttention(plan=str(tmp_path / "plan.json"))(model)
+    (tmp_path / "refit.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"refit.safetensors: cannot be read"):
+        EchoAttention(plan=str(tmp_path / "plan.json"))(model)
 
 
 @pytest.mark.parametrize(

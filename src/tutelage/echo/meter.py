@@ -16,17 +16,18 @@ from ..models.plan import OWN, Entry
 class Meter:
     """Mean next-token loss in nats of a model in which every layer attends by itself, or by a plan, on samples of text.
 
-    `samples` are token numbers (samples, tokens) without padding; they run `rows` at a time.
+    `samples` are token numbers (samples, tokens) without padding; they run `rows` at a time. `entries` say how the model's
+    layers attend as they are, where not all by themselves; `base` is its loss.
     """
 
-    def __init__(self, model: EchoForCausalLM, samples: Tensor, *, rows: int = 4):
+    def __init__(self, model: EchoForCausalLM, samples: Tensor, *, rows: int = 4, entries: Sequence[Entry] | None = None):
         self.model, self.blocks = model, list(samples.to(next(model.parameters()).device).split(rows))
         self.depth = model.config.num_hidden_layers
         self.count = sum(b.shape[0] * (b.shape[1] - 1) for b in self.blocks)
         self.entries: list[Entry] = []
         self._hidden: list[list[Tensor]] = []
         self._made: list[list[Any]] = []
-        self.base = self.loss([OWN] * self.depth, keep=True)
+        self.base = self.loss(entries or [OWN] * self.depth, keep=True)
 
     @torch.no_grad()
     def loss(self, entries: Sequence[Entry], *, keep: bool = False) -> float:

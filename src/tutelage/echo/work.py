@@ -22,9 +22,10 @@ from . import rules
 from .analysis import Analysis, analyse
 from .meter import Meter
 from .price import price
+from .refit import refit
 from .samples import samples
 
-REPORT, PLAN = "report.html", "plan.json"
+REPORT, PLAN, PROJECTIONS = "report.html", "plan.json", "refit.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ def plan(
     analysis: Path | None = None,
     distance: int = 6,
     trials: int = 120,
+    refit: bool = True,
     held_out: int = 6,
     out: Path | None = None,
     threads: int | None = None,
@@ -72,8 +74,9 @@ def plan(
     """Make a plan by a rule (`rules.make`), or of explicit `pairs` of echoing layer and source; price it and measure its loss.
 
     An analysis in the folder `analysis` (default: where `analyze` leaves it) is used where it is of these weights, else made.
-    The loss is measured on `held_out` samples that follow those of the analysis, 0 measures none. The plan is written to
-    `plan.json` in the folder `out` (default the analysis's). Raises as `analyze` and `rules.make` do.
+    With `refit` the output projections of echoing layers are refitted to the samples of the analysis (`refit.refit`) and
+    written beside the plan. The loss is measured on `held_out` samples that follow those of the analysis, 0 measures none. The
+    plan is written to `plan.json` in the folder `out` (default the analysis's). Raises as `analyze` and `rules.make` do.
     """
     desk = _Desk(model, text, threads, talk)
     if pairs is None:
@@ -85,7 +88,7 @@ def plan(
     place = analysis or folder_of(model)
     found = desk.known(place, required=analysis is not None) or desk.analyse(distance, place)["analysis"]
     made = desk.plan(found, rule, share, block, head_maps, pairs, trials)
-    return desk.finish(found, made, held_out, out or place)
+    return desk.finish(found, made, refit, held_out, out or place)
 
 
 class _Desk:
@@ -141,18 +144,31 @@ class _Desk:
                 rule, found, config, share=share, block=block, head_maps=head_maps, meter=meter, trials=trials, advance=advance
             )  # fmt: skip
 
-    def finish(self, found: Analysis, made: Plan, held_out: int, out: Path) -> dict[str, Any]:
+    def finish(self, found: Analysis, made: Plan, again: bool, held_out: int, out: Path) -> dict[str, Any]:
         cost = price(self.model.config, made.attention, tokens=self.text.tokens)
-        loss = None
-        if held_out:
-            meter = Meter(self.model, self.samples(held_out, skip=found.about["samples"]))
-            loss = {"base": meter.base, "plan": meter.loss(made.attention), "samples": held_out, "tokens": self.text.tokens}
-        about = {"model": found.about["model"], "weights": self.weights, **made.about, "price": cost, "loss": loss}
         out.mkdir(parents=True, exist_ok=True)
-        dataclasses.replace(made, about=about).write(out / PLAN)
+        kept, projections = None, {}
+        if again:
+            with self.talk.task("layers refitted", made.layers) as advance:
+                projections = refit(self.model, made, self.samples(found.about["samples"]), advance=advance)
+            kept = echoes.save_projections(projections, out / PROJECTIONS, self.weights)
+        loss = self._losses(found, made, projections, held_out) if held_out else None
+        about = {"model": found.about["model"], "weights": self.weights, **made.about, "price": cost, "loss": loss}
+        dataclasses.replace(made, about=about, refit=kept).write(out / PLAN)
         shown = _shown(found) | {"plan": list(made.attention), "price": cost, "loss": loss}
         report.write(shown, out / REPORT)
         return {**shown, "analysis": found, "folder": out, "report": out / REPORT, "file": out / PLAN}
+
+    def _losses(self, found: Analysis, made: Plan, projections: dict[int, torch.Tensor], held_out: int) -> dict[str, Any]:
+        """The loss unshared, by the plan, and with refitted projections, on samples that follow those of the analysis."""
+        many = self.samples(held_out, skip=found.about["samples"])
+        meter = Meter(self.model, many)
+        out = {"base": meter.base, "plan": meter.loss(made.attention), "refit": None, "samples": held_out, "tokens": self.text.tokens}
+        if projections:
+            student = echoes.convert(self.model, made.attention).eval().requires_grad_(False)
+            echoes.put_projections(student, projections)
+            out["refit"] = Meter(student, many, entries=made.attention).base
+        return out
 
 
 def _shown(found: Analysis) -> dict[str, Any]:

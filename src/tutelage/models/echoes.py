@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .. import records
+from ..errors import ConfigError, ModelError
 from .echo_attention import FAMILIES, EchoConfig, EchoForCausalLM
-from .plan import OWN
+from .plan import OWN, Plan
 
 _SAME = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_act",
@@ -62,3 +69,40 @@ def convert(model: Any, attention: Sequence[Mapping[str, Any]]) -> EchoForCausal
     new.generation_config = model.generation_config
     new.set_attn_implementation(model.config._attn_implementation)
     return new.train(model.training)
+
+
+def save_projections(projections: Mapping[int, Tensor], file: Path, weights: str) -> dict[str, str]:
+    """Write output projections by layer as safetensors, atomically; returns what a plan keeps of them as `refit`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.tmp")
+    with records.saving(file):
+        save_file({str(number): tensor.cpu() for number, tensor in projections.items()}, temporary)
+        records.sync(temporary)
+        temporary.replace(file)
+    return {"file": file.name, "sha256": records.file_digest(file), "weights": weights}
+
+
+def put_projections(model: EchoForCausalLM, projections: Mapping[int, Tensor]) -> None:
+    """Put output projections into a model's layers, in place."""
+    with torch.no_grad():
+        for number, tensor in projections.items():
+            model.model.layers[number].self_attn.o_proj.weight.copy_(tensor)  # type: ignore[union-attr,operator]
+
+
+def read_projections(plan: Plan, beside: Path, weights: str) -> dict[int, Tensor]:
+    """The refitted projections of a plan that stands at `beside`, for a model of these weights; empty where it has none.
+
+    Raises ConfigError for a file that is missing or altered, and for other weights.
+    """
+    if plan.refit is None:
+        return {}
+    if plan.refit["weights"] != weights:
+        what = "its refitted output projections are for other weights than this model's"
+        raise ConfigError(f"{beside}: {what}; make a plan of this model, or one with --no-refit")
+    file = beside.parent / plan.refit["file"]
+    try:
+        if records.file_digest(file) != plan.refit["sha256"]:
+            raise ConfigError(f"{file}: is cut short or altered; make the plan anew")
+        return {int(number): tensor for number, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as fault:
+        raise ConfigError(f"{file}: cannot be read ({fault}); make the plan anew") from None

@@ -25,6 +25,8 @@ class Plan:
     key_heads: int
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The rule, the analysis and what was measured; no part of what is computed."""
+    refit: Mapping[str, str] | None = None
+    """Output projections to put in: `file` (its name beside the plan's), `sha256`, and the digest `weights` of the model's."""
 
     @property
     def layers(self) -> int:
@@ -39,7 +41,8 @@ class Plan:
     def write(self, path: Path) -> None:
         """Write it as JSON, atomically."""
         shape = {"layers": self.layers, "heads": self.heads, "key_heads": self.key_heads}
-        records.write_json(path, {"format": FORMAT, "shape": shape, "attention": list(self.attention), "about": dict(self.about)})
+        tree = {"format": FORMAT, "shape": shape, "attention": list(self.attention), "refit": self.refit, "about": dict(self.about)}
+        records.write_json(path, tree)
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -47,7 +50,7 @@ class Plan:
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
             shape = tree["shape"]
-            plan = cls(tuple(tree["attention"]), int(shape["heads"]), int(shape["key_heads"]), tree.get("about", {}))
+            plan = cls(tuple(tree["attention"]), int(shape["heads"]), int(shape["key_heads"]), tree.get("about", {}), tree.get("refit"))
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such plan; make one with 'tutelage echo plan'") from None
         except (OSError, ValueError, KeyError, TypeError) as fault:

@@ -58,7 +58,9 @@ def verdict(found: Mapping[str, Any]) -> str:
     saved += f"({price['parameters_saved'] / price['parameters']:.1%}) and {price['kv_share_saved']:.1%} of the key-value cache are saved"
     if not loss:
         return saved + "."
-    return f"{saved}; without training the loss goes from {loss['base']:.3f} to {loss['plan']:.3f} nats a token."
+    again = f" ({loss['plan']:.3f} before output projections were refitted)" if loss.get("refit") else ""
+    after = loss.get("refit") or loss["plan"]
+    return f"{saved}; without training the loss goes from {loss['base']:.3f} to {after:.3f} nats a token{again}."
 
 
 def _echoes(plan: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -81,7 +83,10 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if loss:
         where = f"{loss['samples']} samples of {loss['tokens']} tokens that the plan was not made from"
-        out.append(("loss, nats a token", f"{loss['base']:.4f} unshared, {loss['plan']:.4f} by the plan, without training ({where})"))
+        again = f", {loss['refit']:.4f} with refitted output projections" if loss.get("refit") else ""
+        out.append(
+            ("loss, nats a token", f"{loss['base']:.4f} unshared, {loss['plan']:.4f} by the plan{again}, without training ({where})")
+        )
     return out
 
 

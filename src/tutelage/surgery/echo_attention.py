@@ -1,7 +1,8 @@
 """Layers that echo an earlier layer's attention map: no queries, keys or key cache of their own.
 
 Source: EchoAtt, arXiv:2409.14595, section 3.
-Departures: any plan may be followed, with a head map for each layer; `tutelage echo plan` makes plans by the paper's rule and others.
+Departures: any plan may be followed, with a head map for each layer, and with output projections refitted to the echoes;
+`tutelage echo plan` makes plans by the paper's rule and others.
 """
 
 from __future__ import annotations
@@ -44,5 +45,9 @@ class EchoAttention(Surgery):
         if not plan.echoes:
             raise ConfigError("student.surgery: the plan has no echoing layer; nothing would be smaller")
         made = echoes.convert(model, plan.attention)
+        if self.plan and plan.refit:
+            from ..models.load import weights_digest
+
+            echoes.put_projections(made, echoes.read_projections(plan, Path(self.plan), weights_digest(model)))
         made.config.reuse = self.reuse
         return made
