@@ -50,6 +50,27 @@ def test_cross_entropy_is_torchs_for_soft_labels():
     assert torch.allclose(losses.cross_entropy(s, t, kind="binary"), rival, atol=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("mix", [0.1, 0.5, 0.8])
+def test_divergences_to_a_mixture_by_scipy(mix, temperature):
+    s, t = draw(2, 6, 4)
+    q, p = ((x / temperature).softmax(-1).double().numpy() for x in (s, t))
+    wanted = {
+        "teacher": scipy.stats.entropy(p, mix * p + (1 - mix) * q, axis=-1),
+        "student": scipy.stats.entropy(q, (1 - mix) * p + mix * q, axis=-1),
+        "both": mix * scipy.stats.entropy(p, mix * p + (1 - mix) * q, axis=-1)
+        + (1 - mix) * scipy.stats.entropy(q, mix * p + (1 - mix) * q, axis=-1),
+    }
+    for of, value in wanted.items():
+        found = losses.divergence_to_mixture(s, t, of=of, mix=mix, temperature=temperature)
+        assert np.allclose(found, temperature**2 * value, atol=1e-5)
+        assert torch.allclose(losses.divergence_to_mixture(t, t, of=of, mix=mix), torch.zeros(6), atol=1e-6)
+        some = losses.divergence_to_mixture(s, t, of=of, mix=mix, allowed=ALLOWED)
+        for i, cells in enumerate(ALLOWED):
+            alone = losses.divergence_to_mixture(s[i : i + 1, cells], t[i : i + 1, cells], of=of, mix=mix)
+            assert torch.allclose(some[i : i + 1], alone, atol=1e-5)
+
+
 @pytest.mark.parametrize("alpha", [0.1, 0.5])
 def test_label_loss_and_uniform_cross_entropy_make_torchs_label_smoothing(alpha):
     z = draw(6, 4)

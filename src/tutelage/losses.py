@@ -34,6 +34,28 @@ def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, al
     return (log_t.exp() * gap).sum(-1) * temperature**2
 
 
+def divergence_to_mixture(
+    student: Tensor, teacher: Tensor, *, of: str, mix: float, temperature: float = 1.0, allowed: Tensor | None = None
+) -> Tensor:
+    """T^2 times a divergence from a mixture of both tempered distributions; shape (rows,), in nats, zero where they agree.
+
+    With p the teacher, q the student: of "teacher" KL(p || mix p + (1 - mix) q), of "student" KL(q || (1 - mix) p + mix q),
+    of "both" mix KL(p || m) + (1 - mix) KL(q || m) with m = mix p + (1 - mix) q. Source: Ko et al. 2024 (DistiLLM),
+    arXiv:2402.03898, skewed KL and skewed reverse KL; Agarwal et al. 2024 (GKD), arXiv:2306.13649, generalised JSD.
+    """
+    log_q = log_probabilities(student / temperature, allowed)
+    log_p = log_probabilities(teacher / temperature, allowed)
+    share = 1 - mix if of == "student" else mix
+    log_m = (log_p + math.log(share)).logaddexp(log_q + math.log(1 - share))
+
+    def to(log: Tensor) -> Tensor:
+        gap = log - log_m
+        return (log.exp() * (gap if allowed is None else gap.masked_fill(~allowed, 0.0))).sum(-1)
+
+    found = mix * to(log_p) + (1 - mix) * to(log_q) if of == "both" else to(log_p if of == "teacher" else log_q)
+    return found * temperature**2
+
+
 def binary_divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:
     """Sum over labels of KL between Bernoulli distributions of tempered sigmoids, times temperature squared; (rows,).
 

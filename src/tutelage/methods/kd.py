@@ -1,6 +1,7 @@
 """Knowledge distillation: the teacher's tempered outputs and the labels, weighted.
 
-Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
+Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2; the other divergences: Agarwal et al. 2024 (GKD),
+arXiv:2306.13649, and Ko et al. 2024 (DistiLLM), arXiv:2402.03898.
 Departures: the two weights are free, not tied to add up to one; the form `mse` matches raw logits.
 """
 
@@ -8,12 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, Needs, See, over_rows, scaled_distance
+from ._method import Facts, Method, Needs, See, Stage, one_of_several, over_rows, scaled_distance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIXED = {"jsd": ("both", 0.5), "skewed_kl": ("teacher", 0.1), "skewed_reverse_kl": ("student", 0.1)}
+"""Form -> whose divergence from the mixture it is, and the usual mix."""
 
 
 @settings
@@ -28,12 +37,24 @@ class Kd(Method):
     """Weight of the distance to the teacher."""
     hard_weight: NonNegative = 0.5
     """Weight of the label loss; 0 learns from the teacher alone."""
-    form: Literal["kl", "mse"] = "kl"
-    """kl: T^2 KL(teacher || student); mse: squared distance of raw logits, summed over classes."""
+    form: Literal["kl", "reverse_kl", "jsd", "skewed_kl", "skewed_reverse_kl", "mse"] = "kl"
+    """kl: T^2 KL(teacher || student); reverse_kl: T^2 KL(student || teacher); jsd: both to their mixture; skewed_kl: the teacher,
+    skewed_reverse_kl: the student to it; mse: squared distance of raw logits, summed over classes. All but kl and mse are for
+    one class of several, such as the next token."""
+    mix: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Forms jsd (the teacher's share of the mixture; null is 0.5) and skewed (the share of whom the divergence is of; null is
+    0.1)."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.form == "mse" and self.temperature != 2.0:
             yield "temperature", "has no effect with form mse; leave it out"
+        if self.mix is not None and self.form not in MIXED:
+            yield "mix", f"has no effect with form {self.form}; leave it out"
+
+    def stages(self, facts: Facts) -> list[Stage]:
+        if self.form not in ("kl", "mse"):
+            one_of_several(self, facts)
+        return super().stages(facts)
 
     def needs(self, facts: Facts, stage: str) -> Needs:
         return Needs(raw_logits=self.form == "mse")
@@ -41,10 +62,19 @@ class Kd(Method):
     def terms(self, see: See) -> dict[str, Term]:
         if self.form == "kl":
             return soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
-        out = {"soft": scaled_distance(see, see.student, see.teacher, 1.0, weight=self.soft_weight)}
+        if self.form == "mse":
+            out = {"soft": scaled_distance(see, see.student, see.teacher, 1.0, weight=self.soft_weight)}
+        else:
+            out = {"soft": over_rows(self._distance, see.student, see.teacher, see, weight=self.soft_weight)}
         if self.hard_weight:
             out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
         return out
+
+    def _distance(self, s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
+        if self.form == "reverse_kl":
+            return losses.divergence(t, s, temperature=self.temperature, allowed=allowed)
+        of, mix = MIXED[self.form]
+        return losses.divergence_to_mixture(s, t, of=of, mix=self.mix or mix, temperature=self.temperature, allowed=allowed)
 
 
 def soft_and_label(see: See, *, temperature: float, soft_weight: float, hard_weight: float, who: str = "student") -> dict[str, Term]:
