@@ -225,6 +225,38 @@ def test_kd_is_hintons_on_every_predicted_token(place, tmp_path):
     assert math.isclose(logged["label"], 0.5 * float(F.cross_entropy(s, gold)), rel_tol=1e-4)
 
 
+def test_echo_is_its_formula_in_both_stages(place, tmp_path):
+    base = recipe(place, train={"steps": 2, "learning_rate": 1e-9, "batch_size": 200, "select": "last"})
+    base |= {"teacher": {"model": str(place / "tiny")}, "method": {"kind": "echo", "label_share": 0.5}}
+    run = tutelage.distill(base, out=tmp_path / "run", store=tmp_path / "store")
+    first, second = (x["losses"] for x in run.record["models"]["echo"]["training"]["losses"])
+    from transformers import AutoModelForCausalLM
+
+    from tutelage.surgery.echo_attention import EchoAttention
+
+    teacher = AutoModelForCausalLM.from_pretrained(place / "tiny").eval()
+    student = EchoAttention(layers={1: 0})(teacher)
+    task = config.build(Language, base["task"] | {"kind": "language"})
+    encoded = task.encode(task.load().splits["train"], parts.tokenizer())
+    batch = encoded.batch(np.arange(len(encoded)))
+    keep = batch.extra["target"] > 0
+    gold = batch.extra["target"][keep] + NO_TARGET
+    with torch.no_grad():
+        s, t = (m(**batch.inputs, use_cache=False, output_hidden_states=True) for m in (student, teacher))
+    hidden = 0.25 * (s.hidden_states[2][keep] - t.hidden_states[2][keep]).square().mean()
+    soft = 0.25 * F.kl_div(t.logits[keep].log_softmax(-1), s.logits[keep].softmax(-1), reduction="batchmean")
+    guess = 0.5 * F.cross_entropy(s.logits[keep], t.logits[keep].argmax(-1))
+    for name, value in (("hidden", hidden), ("soft", soft), ("guess", guess)):
+        assert math.isclose(first[name], float(value), rel_tol=2e-3), name
+    assert math.isclose(second["label"], float(F.cross_entropy(s.logits[keep], gold)), rel_tol=1e-4)
+
+
+def test_echo_needs_layers_to_match(place, tmp_path):
+    made = recipe(place, method={"kind": "echo"}, student={"surgery": [{"kind": "drop_attention", "layers": [1]}]})
+    with pytest.raises(ConfigError, match="the student has no echoing layers whose ends could be matched"):
+        tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+
+
 def test_forward_shows_states_and_the_output_layer():
     model = decoders.model()
     ids = torch.randint(3, 97, (2, 6))

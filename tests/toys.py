@@ -109,6 +109,8 @@ MORE = {
     "combined-still": {"dropout": False, "generator_steps": 1, "student_steps": 3},
     "continuation-images": {"labels": "images", "temperature": "equal", "anneal_share": 0.5},
     "continuation-step": {"labels": "step", "label_from": 0.5, "margin": 0.0},
+    "echo": {"layers": (1,)},
+    "echo-one": {"layers": (1,), "label_share": 0.0, "direction": "teacher_first", "temperature": 2.0},
     "kd-jsd": {"form": "jsd", "mix": 0.3},
     "kd-mse": {"form": "mse"},
     "kd-reverse": {"form": "reverse_kl"},

@@ -81,7 +81,8 @@ class Stored:
                 block = torch.from_numpy(array[index])
             else:
                 parts = [array[self.starts[i] : self.starts[i + 1]] for i in index]
-                block = torch.zeros(len(index), max(len(p) for p in parts), *array.shape[1:], dtype=torch.from_numpy(array[:0]).dtype)
+                width = max(max(len(p) for p in parts), next(iter(batch.inputs.values())).shape[1])
+                block = torch.zeros(len(index), width, *array.shape[1:], dtype=torch.from_numpy(array[:0]).dtype)
                 for row, part in zip(block, parts, strict=True):
                     row[: len(part)] = torch.from_numpy(np.ascontiguousarray(part))
             block = block.to(self.device)

@@ -238,6 +238,7 @@ class Workshop:
             labels=len(self.data.labels),
             mask_token=getattr(start.tokenizer, "mask_token_id", None),
             special_tokens=tuple(getattr(start.tokenizer, "all_special_ids", ())),
+            echoes=anatomy.echoes(start.model.config),
         )
 
     def _key(

@@ -45,6 +45,8 @@ class Facts:
     """Number of the tokenizer's mask token."""
     special_tokens: tuple[int, ...] = ()
     """Numbers of the tokenizer's special tokens."""
+    echoes: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    """Layers of the student that echo another's attention: echoing layer -> source, 0 the first."""
 
     @property
     def epochs(self) -> int:

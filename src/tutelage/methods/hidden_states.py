@@ -73,7 +73,7 @@ class HiddenStates(Method):
         return [*stages, Stage("outputs", (Turn(self.terms),), facts.steps - first)] if facts.steps > first else stages
 
     def _match(self, see: See, pairs: list[tuple[int, int]]) -> dict[str, Term]:
-        student, teacher, mask = see.student, see.teacher, see.batch.inputs["attention_mask"]
+        student, teacher, mask = see.student, see.teacher, see.task.real(see.batch)
         hidden: Tensor | int = 0
         for small, large in pairs:
             gap = see.maps[str(small)](student.hidden[small]).float() - teacher.hidden[large].float()

@@ -137,6 +137,12 @@ def watched_heads(model: Any, layers: Sequence[int]) -> Iterator[dict[int, tuple
     seen |= {layer: (parts[layer, 0], parts[layer, 1], parts[layer, 2]) for layer in layers}
 
 
+def echoes(config: Any) -> dict[int, int]:
+    """Echoing layer -> source, 0 the first, of a model that echoes attention; empty for others."""
+    entries = getattr(config, "attention", None)
+    return {i: a["source"] for i, a in enumerate(entries) if a["kind"] == "echo"} if isinstance(entries, list) else {}
+
+
 def output_weight(model: Any) -> Tensor:
     """The weight (vocabulary, width) of a language model's output layer. Raises ModelError for one with a bias or none."""
     layer = model.get_output_embeddings()

@@ -219,6 +219,10 @@ class Task:
         rows, tokens = float(len(index)), float(encoded.lengths[index].sum())
         return {"example": rows, "token": tokens, "label": float(encoded.labelled[index].sum())}
 
+    def real(self, batch: Batch) -> Tensor:
+        """(rows, tokens) of bool: the tokens that count in 'token'."""
+        return batch.inputs["attention_mask"].bool()
+
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         """The outputs as rows of logits."""
         raise NotImplementedError

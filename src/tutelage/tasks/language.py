@@ -129,10 +129,13 @@ class Language(Task):
         many = sum(int(learned[encoded.starts[i] : encoded.starts[i + 1]].sum()) for i in index)
         return super().counts(encoded, index) | {"token": float(many), "label": float(many)}
 
+    def real(self, batch: Batch) -> Any:
+        return batch.extra["target"] > 0
+
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         """One row a predicted token, as hidden states and output weight."""
         if "rows" not in seen.memo:
-            keep = batch.extra["target"] > 0
+            keep = self.real(batch)
             assert seen.head is not None
             states = States(seen.outputs[LAST_STATES][keep], seen.head)
             seen.memo["rows"] = [Rows(states, "choice", batch.extra["target"][keep] + NO_TARGET, unit="token")]
