@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import decoders
 import numpy as np
 import parts
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn import functional as F
 
 import tutelage
 from tutelage import config, losses
+from tutelage.cli import main
 from tutelage.engine import tiles
 from tutelage.engine.forward import forward
 from tutelage.errors import ConfigError, DataError
+from tutelage.models.plan import of_pairs
 from tutelage.rows import LAST_STATES, States, Term, Tiled
 from tutelage.tasks._packing import NO_TARGET, pack
 from tutelage.tasks.language import Language
@@ -184,6 +188,12 @@ def test_a_run_from_teacher_to_echoing_student(place, tmp_path):
     lines = [json.loads(x) for x in (result.folder / "examples-kd.jsonl").read_text().splitlines()]
     weighed = sum(x["loss"] * x["tokens"] for x in lines) / sum(x["tokens"] for x in lines)
     assert math.isclose(weighed, student["test"]["primary"], abs_tol=1e-4)
+    said = CliRunner().invoke(main, ["evaluate", str(result.student), "--json"])
+    assert said.exit_code == 0, said.output
+    assert math.isclose(json.loads(said.stdout)["metrics"]["loss"], student["test"]["primary"], rel_tol=1e-5)
+    (tmp_path / "other.txt").write_text(" ".join(words(60, 4, seed=5)))
+    said = CliRunner().invoke(main, ["evaluate", str(result.student), f"data={tmp_path / 'other.txt'}", "--json"])
+    assert said.exit_code == 0 and json.loads(said.stdout)["metrics"]["perplexity"] > 1, said.output
     page = result.report.read_text()
     assert "against the teacher" in page and "loss (nats a token)" in page
 
@@ -255,6 +265,20 @@ def test_echo_needs_layers_to_match(place, tmp_path):
     made = recipe(place, method={"kind": "echo"}, student={"surgery": [{"kind": "drop_attention", "layers": [1]}]})
     with pytest.raises(ConfigError, match="the student has no echoing layers whose ends could be matched"):
         tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+
+
+def test_the_recipe_that_comes_along_runs(place, tmp_path):
+    tree = config.read(Path(__file__).parents[1] / "recipes/echo-smollm2.yaml")
+    of_pairs({1: (0, [1, 0, 2, 4, 3, 5])}, decoders.model(num_hidden_layers=3).config).write(tmp_path / "plan.json")
+    assert [s["kind"] for s in tree["student"]["surgery"]] == ["echo_attention"]
+    tree["task"] |= {"data": str(place / "docs.jsonl"), "tokens": 32, "dev_share": 0.15, "test_share": 0.15}
+    tree["teacher"]["model"] = str(place / "tiny")
+    tree["train"] |= {"tokens": 1000}
+    with pytest.raises(ConfigError, match=r"plan.json: no such plan; make one with 'tutelage echo plan'"):
+        tutelage.distill({**tree, "name": "x", "measure": False, "threads": 1}, out=tmp_path / "none", store=tmp_path / "store")
+    tree["student"]["surgery"][0]["plan"] = str(tmp_path / "plan.json")
+    run = tutelage.distill({**tree, "name": "x", "measure": False, "threads": 1}, out=tmp_path / "run", store=tmp_path / "store")
+    assert run.record["models"]["echo"]["training"]["stages"] == ["echo", "label"]
 
 
 def test_forward_shows_states_and_the_output_layer():
