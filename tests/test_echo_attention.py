@@ -22,7 +22,7 @@ from tutelage.surgery.drop_attention import DropAttention
 from tutelage.surgery.echo_attention import EchoAttention
 from tutelage.surgery.share_keys import ShareKeys
 
-MODES = {"eager": ("eager", "map"), "map": ("sdpa", "map"), "fused": ("sdpa", "fused"), "auto": ("sdpa", "auto")}
+MODES = {"eager": ("eager", "map"), "map": ("sdpa", "map"), "all": ("sdpa", "all"), "fused": ("sdpa", "fused"), "auto": ("sdpa", "auto")}
 
 
 def mode(model, name):
@@ -118,7 +118,7 @@ def test_bfloat16_stays_near_float32(name):
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2 windows", "qwen3"])
-@pytest.mark.parametrize("name", ["map", "fused", "eager"])
+@pytest.mark.parametrize("name", ["map", "all", "fused", "eager"])
 @pytest.mark.parametrize("attention", [ECHO, ALL], ids=["echo", "all"])
 def test_steps_of_decoding_give_the_logits_of_one_pass(family, name, attention):
     if family == "qwen2 windows" and attention is ALL:
@@ -264,7 +264,7 @@ def test_the_measured_rule_is_kept_and_training_does_not_measure():
     assert not echo_attention.Reuse.known, "gradients flow"
     with torch.no_grad():
         made(ids)
-        assert list(echo_attention.Reuse.known.values()) in (["map"], ["fused"])
+        assert list(echo_attention.Reuse.known.values()) in (["all"], ["map"], ["fused"])
         made.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))
     assert all(kind[-2] in (1, 16) for kind in echo_attention.Reuse.known)
 
@@ -272,7 +272,7 @@ def test_the_measured_rule_is_kept_and_training_does_not_measure():
 def test_a_settled_model_measures_no_more(tmp_path):
     made = mode(echoes.convert(decoders.model(), ECHO), "auto")
     found = made.settle(2, 12)
-    assert set(found) == {"prefill", "decode"} and set(found.values()) <= {"map", "fused"}
+    assert set(found) == {"prefill", "decode"} and set(found.values()) <= {"all", "map", "fused"}
     echo_attention.Reuse.known.clear()
     made.save_pretrained(tmp_path)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()

@@ -59,8 +59,9 @@ class EchoConfig(PretrainedConfig):
 
     `attention` is a list with an entry a layer: {"kind": "own"}, {"kind": "echo", "source": 3, "heads": [0, 2, 1]} (heads
     left out: each echoes the head of its own number), {"kind": "shared_kv", "source": 3} or {"kind": "none"}. `reuse` is how
-    echoes are computed: "map", "fused", or "auto" (see `Reuse`); `settled` is what "auto" was found to be for single queries
-    ("decode") and for many ("prefill"), None to measure. `family` names the model type that the weights come from.
+    echoes are computed: "map", "fused", "all" (maps for every layer), or "auto" (see `Reuse`); `settled` is what "auto" was
+    found to be for single queries ("decode") and for many ("prefill"), None to measure. `family` names the model type that
+    the weights come from.
     Raises ValueError for plans that no forward pass can follow.
     """
 
@@ -116,8 +117,8 @@ class EchoConfig(PretrainedConfig):
     def _check(self) -> None:
         if len(self.attention) != self.num_hidden_layers:
             raise ValueError(f"attention: has {len(self.attention)} entries for {self.num_hidden_layers} layers")
-        if self.reuse not in ("auto", "map", "fused"):
-            raise ValueError(f"reuse: must be auto, map or fused; got {self.reuse!r}")
+        if self.reuse not in ("auto", "all", "map", "fused"):
+            raise ValueError(f"reuse: must be auto, all, map or fused; got {self.reuse!r}")
         for i, entry in enumerate(self.attention):
             kind, source, heads = entry.get("kind"), entry.get("source"), entry.get("heads")
             if kind not in KINDS:
@@ -159,7 +160,8 @@ class Reuse:
 
     @classmethod
     def best(cls, config: EchoConfig, like: Tensor, queries: int, keys: int) -> str:
-        """'map' or 'fused' for hidden states like this one (rows, tokens, width)."""
+        """'map' or 'fused' for hidden states like this one (rows, tokens, width); 'all' where layers that no one reads are faster
+        by a map of their own too, as single queries on long caches can be."""
         if torch.is_grad_enabled():
             return "fused"
         if config.settled:
@@ -180,32 +182,39 @@ class Reuse:
     @staticmethod
     @torch.no_grad()
     def _measure(config: EchoConfig, like: Tensor, batch: int, queries: int, keys: int) -> str:
-        """Time a source with one reader, both ways by turns; the least of three counts, "fused" wins a tie of 2 %."""
+        """Time a source with one reader, and a layer alone, each both ways by turns after a first call.
+
+        The least of five counts; "fused" wins a tie of 2 %.
+        """
         size = (batch, config.num_key_value_heads, keys, config.head_dim)
         q = torch.randn(batch, config.num_attention_heads, queries, config.head_dim, dtype=like.dtype, device=like.device)
         k, v = torch.randn(size, dtype=like.dtype, device=like.device), torch.randn(size, dtype=like.dtype, device=like.device)
         scale = config.head_dim**-0.5
 
-        def stored() -> None:
+        def stored(readers: int) -> None:
             maps = make_maps(q, k, None, scale)
-            apply_maps(maps, v, config.num_attention_heads)
-            apply_maps(maps, v, config.num_attention_heads)
+            for _ in range(1 + readers):
+                apply_maps(maps, v, config.num_attention_heads)
 
-        def fused() -> None:
-            for _ in range(2):
+        def fused(readers: int) -> None:
+            for _ in range(1 + readers):
                 nn.functional.scaled_dot_product_attention(q, k, v, scale=scale, is_causal=queries > 1, enable_gqa=True)
 
         if queries > 1 and keys > queries:
             return "fused"
-        best = {stored: float("inf"), fused: float("inf")}
-        for _ in range(3):
-            for way in best:
+        ways = [(stored, 1), (fused, 1), *([(stored, 0), (fused, 0)] if queries == 1 else [])]
+        best = dict.fromkeys(ways, float("inf"))
+        for turn in range(6):
+            for way, readers in ways:
                 _wait(like.device)
                 began = time.perf_counter()
-                way()
+                way(readers)
                 _wait(like.device)
-                best[way] = min(best[way], time.perf_counter() - began)
-        return "map" if best[stored] < 0.98 * best[fused] else "fused"
+                if turn:
+                    best[way, readers] = min(best[way, readers], time.perf_counter() - began)
+        if best[stored, 1] >= 0.98 * best[fused, 1]:
+            return "fused"
+        return "all" if queries == 1 and best[stored, 0] < 0.98 * best[fused, 0] else "map"
 
 
 def _wait(device: torch.device) -> None:
@@ -342,7 +351,7 @@ class EchoAttention(nn.Module):
         if self.kind == "own":
             if past_key_values is not None:
                 k, v = past_key_values.update(k, v, self.layer_idx)
-            if self.read and reuse == "map":
+            if reuse == "all" or (self.read and reuse == "map"):
                 maps = make_maps(q, k, attention_mask, self.scaling, triangle=triangle and not eager)
         elif self.kind == "echo":
             if past_key_values is not None:  # values stand where keys would: caches ask keys for their length
