@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tutelage.cli import main
 from tutelage.echo import analysis, meter, price, refit, rules, samples
 from tutelage.errors import ConfigError, DataError
-from tutelage.models import echoes, load
+from tutelage.models import echo_attention, echoes, load
 from tutelage.models.plan import OWN, Plan, of_pairs
 from tutelage.surgery.echo_attention import EchoAttention
 from tutelage.tasks import _corpus
@@ -378,6 +378,18 @@ def test_the_verbs_refuse_in_one_sentence(small, tmp_path, words, sentence, monk
     done = run("echo", "plan", small / "tiny", *given, *words)
     assert done.exit_code == 2 and sentence in done.stderr and "Traceback" not in done.output, done.output
     assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_costs_of_an_echoing_model_are_less_and_it_is_not_exported(small, tmp_path):
+    student = EchoAttention(layers={1: 0, 3: 2})(load.open_model(str(small / "tiny"), {}, auto="AutoModelForCausalLM").model)
+    student.save_pretrained(tmp_path / "student")
+    parts.tokenizer().save_pretrained(tmp_path / "student")
+    echo_attention.Reuse.known.clear()
+    sheets = json.loads(run("cost", small / "tiny", tmp_path / "student", "--threads", 1, "--json").stdout)
+    before, after = sheets.values()
+    assert after["parameters"]["total"] < before["parameters"]["total"] and after["flops"] < before["flops"]
+    done = run("export", tmp_path / "student", tmp_path / "out")
+    assert done.exit_code == 2 and "is a language model, and only classifiers are exported" in done.stderr
 
 
 def test_an_analysis_of_other_weights_is_not_used(small, tmp_path):

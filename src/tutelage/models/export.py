@@ -108,6 +108,8 @@ def _open(folder: Path) -> tuple[Any, Any]:
     config = load.open_config(str(folder))
     if (config.architectures or [""])[0].endswith("ForQuestionAnswering"):
         raise ModelError(f"{folder}: answers questions with spans of text, and only classifiers are exported; load it with transformers")
+    if (config.architectures or [""])[0].endswith("ForCausalLM"):
+        raise ModelError(f"{folder}: is a language model, and only classifiers are exported; load it with transformers")
     images = (getattr(config, "architectures", None) or [""])[0].endswith(load.IMAGES.removeprefix("AutoModel"))
     auto = load.IMAGES if images else "AutoModelForSequenceClassification"
     loaded = load.open_model(str(folder), {"num_labels": config.num_labels}, auto=auto, text=not images)
