@@ -14,6 +14,7 @@ from tutelage.errors import ConfigError, ModelError
 CASES = {
     **{name: {} for name in find.names("methods")},
     "combined": {"prepare": 4, "student_steps": 4, "generator_steps": 2},
+    "echo": {"layers": (1,)},
     "mate": {"student_steps": 4, "generator_steps": 2},
     "pro_kd-online": {"teacher": "online"},
 }
