@@ -8,6 +8,7 @@ token, since the norm at the entry of every sublayer makes it blind to anything 
 from __future__ import annotations
 
 import dataclasses
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,10 @@ class Analysis:
 
     def write(self, folder: Path) -> None:
         """Write `analysis.npz` and `analysis.json` into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
-        with records.saving(folder):
-            temporary = folder / ".analysis.tmp.npz"
-            np.savez_compressed(temporary, **arrays)
-            records.sync(temporary)
-            temporary.replace(folder / "analysis.npz")
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)
+        records.write(folder / "analysis.npz", packed.getvalue())
         plain = {"similarity": self.similarity.round(6).tolist(), "scores": self.scores.round(6).tolist()}
         records.write_json(folder / "analysis.json", {"format": FORMAT, "key_heads": self.key_heads, **self.about, **plain})
 

@@ -13,6 +13,14 @@ from ..models.echo_attention import EchoAttention, EchoForCausalLM
 from ..models.plan import OWN, Entry
 
 
+def around(model: EchoForCausalLM, state: Tensor) -> tuple[Any, dict[str, Any]]:
+    """Masks by type of attention, and what else every layer is called with, for rows without padding like `state`."""
+    positions = torch.arange(state.shape[1], device=state.device)[None]
+    masks, triangle = model.model._masks(state, None, positions, None)
+    angles = model.model.rotary_emb(state, position_ids=positions)
+    return masks, {"position_embeddings": angles, "past_key_values": None, "reuse": "fused", "triangle": triangle}
+
+
 class Meter:
     """Mean next-token loss in nats of a model in which every layer attends by itself, or by a plan, on samples of text.
 
@@ -40,7 +48,7 @@ class Meter:
             mine = list(self._hidden[number][: first + 1]) if self._hidden else [self.model.model.embed_tokens(block)]
             left = list(self._made[number][:first]) if self._made else []
             state = mine[-1]
-            masks, rest = self._rest(block, state)
+            masks, rest = around(self.model, state)
             for i in range(len(mine) - 1, self.depth):
                 state, given = self._layer(i, entries[i], modules.get(i), state, left, masks, rest)
                 left.append(given)
@@ -51,13 +59,6 @@ class Meter:
         if keep:
             self.entries, self._hidden, self._made = list(entries), hidden, made
         return total / self.count
-
-    def _rest(self, block: Tensor, state: Tensor) -> tuple[Any, dict[str, Any]]:
-        body = self.model.model
-        positions = torch.arange(block.shape[1], device=block.device)[None]
-        masks, triangle = body._masks(state, None, positions, None)
-        angles = body.rotary_emb(state, position_ids=positions)
-        return masks, {"position_embeddings": angles, "past_key_values": None, "reuse": "fused", "triangle": triangle}
 
     def _layer(
         self, i: int, entry: Entry, module: nn.Module | None, state: Tensor, left: list[Any], masks: Any, rest: dict[str, Any]

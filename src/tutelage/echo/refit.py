@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..models import echoes
 from ..models.echo_attention import EchoForCausalLM
 from ..models.plan import Plan
+from .meter import around
 
 RIDGE = 0.3
 """Weight of the pull towards the model's own projection, in mean squared features."""
@@ -48,10 +49,7 @@ class _Side:
     def __init__(self, model: EchoForCausalLM, samples: Tensor):
         self.model, device = model, next(model.parameters()).device
         self.states = [model.model.embed_tokens(row[None].to(device)) for row in samples]
-        positions = torch.arange(samples.shape[1], device=device)[None]
-        self.masks, triangle = model.model._masks(self.states[0], None, positions, None)
-        angles = model.model.rotary_emb(self.states[0], position_ids=positions)
-        self.rest: dict[str, Any] = {"position_embeddings": angles, "past_key_values": None, "reuse": "fused", "triangle": triangle}
+        self.masks, self.rest = around(model, self.states[0])
         self.left: list[dict[int, Any]] = [{} for _ in self.states]
 
     def run(self, number: int, at: int) -> tuple[Tensor, Any]:

@@ -139,14 +139,6 @@ class EchoConfig(PretrainedConfig):
         """What transformers' caches read: layers of mode 'reuse' keep nothing."""
         return ["reuse" if a["kind"] in ("shared_kv", "none") else None for a in self.attention]
 
-    def readers(self, kind: str) -> dict[int, list[int]]:
-        """Source layer -> the layers of that kind that take from it, in order."""
-        out: dict[int, list[int]] = {}
-        for i, entry in enumerate(self.attention):
-            if entry["kind"] == kind:
-                out.setdefault(entry["source"], []).append(i)
-        return out
-
 
 class Reuse:
     """Which way of computing an echo is faster here: measured once for each kind of call and kept for the process.
@@ -277,7 +269,7 @@ class EchoAttention(nn.Module):
         super().__init__()
         self.config, self.layer_idx = config, layer
         self.kind, self.source = config.attention[layer]["kind"], config.attention[layer].get("source")
-        self.read = layer in config.readers("echo")
+        self.read = any(a["kind"] == "echo" and a["source"] == layer for a in config.attention)
         self.head_dim, self.scaling, self.attention_dropout = config.head_dim, config.head_dim**-0.5, config.attention_dropout
         heads, kept = config.num_attention_heads, config.num_key_value_heads
         self.num_key_value_groups = heads // kept

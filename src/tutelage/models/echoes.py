@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import records
@@ -73,12 +73,7 @@ def convert(model: Any, attention: Sequence[Mapping[str, Any]]) -> EchoForCausal
 
 def save_projections(projections: Mapping[int, Tensor], file: Path, weights: str) -> dict[str, str]:
     """Write output projections by layer as safetensors, atomically; returns what a plan keeps of them as `refit`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
-    with records.saving(file):
-        save_file({str(number): tensor.cpu() for number, tensor in projections.items()}, temporary)
-        records.sync(temporary)
-        temporary.replace(file)
+    records.write(file, save({str(number): tensor.cpu() for number, tensor in projections.items()}))
     return {"file": file.name, "sha256": records.file_digest(file), "weights": weights}
 
 

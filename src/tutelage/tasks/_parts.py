@@ -138,11 +138,11 @@ def missing_shares(task: Any, parts: Mapping[str, Any]) -> dict[str, float]:
     return {name: getattr(task, f"{name}_share") for name in ("test", "dev") if name not in parts}
 
 
-def cut_note(whole: Sized, made: Mapping[str, Sized], shares: Mapping[str, float], by: str) -> str:
+def cut_note(whole: Sized, made: Mapping[str, Sized], shares: Mapping[str, float], by: str, rows: str = "training rows") -> str:
     """A sentence that says which parts were cut from the training rows by a hash of their `by`."""
     sizes = ", ".join(f"{name} {len(made[name])}" for name in ("train", "dev", "test") if name in made)
     words = " and ".join(f"{name} ({shares[name]:.0%})" for name in ("dev", "test") if name in shares)
-    return f"{words} cut from the {len(whole)} training rows by a hash of their {by}: {sizes}"
+    return f"{words} cut from the {len(whole)} {rows} by a hash of their {by}: {sizes}"
 
 
 def leaks(parts: Mapping[str, Any], what: str = "a text") -> list[str]:

@@ -94,7 +94,7 @@ class Language(Task):
                 raise DataError(f"{whole.source}: {what}; name texts for them with task.dev= and task.test=")
             made = cut(whole, shares)
             parts |= made
-            notes.append(cut_note(whole, made, shares, "text").replace("training rows", "documents"))
+            notes.append(cut_note(whole, made, shares, "text", "documents"))
         for name, most in (("train", self.limit), ("dev", self.dev_limit), ("test", self.test_limit)):
             if most is not None and most < len(parts[name]):
                 setting = "limit" if name == "train" else f"{name}_limit"
@@ -125,8 +125,8 @@ class Language(Task):
         return Encoded(columns, lengths, numbers, extra={"target": targets - NO_TARGET}, pad={"input_ids": pad}, mask=False)
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
-        learned = encoded.extra["target"] > 0
-        many = sum(int(learned[encoded.starts[i] : encoded.starts[i + 1]].sum()) for i in index)
+        target, starts = encoded.extra["target"], encoded.starts
+        many = sum(int((target[starts[i] : starts[i + 1]] > 0).sum()) for i in index)
         return super().counts(encoded, index) | {"token": float(many), "label": float(many)}
 
     def real(self, batch: Batch) -> Any:
