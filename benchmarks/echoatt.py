@@ -8,12 +8,14 @@ queries kept), `echo` is the same model with a share of its layers echoing, comp
 always by the fused kernel). A decoding step adds one token to caches that hold --tokens random keys and values.
 
 Every figure is a ratio of times in the same round, eager or fused over echo, as median (lowest to highest round). `bound` is the
-ratio that the saved work allows: operations for prefill and training, bytes of weights and caches for decoding.
+ratio to `fused` that the saved work allows: operations for prefill and training (both leave the output layer out), bytes of weights
+and caches for decoding. `MiB` is the most memory that one call took beyond what the process held before it (Linux alone).
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import time
 from collections.abc import Callable
@@ -51,13 +53,11 @@ def models(given: argparse.Namespace, share: float) -> dict[str, Any]:
     shape = dict(SHAPES[given.shape])
     if given.layers:
         shape["num_hidden_layers"] = given.layers
-    config = LlamaConfig(**shape)
     torch.manual_seed(0)
-    dtype = getattr(torch, given.precision)
-    made = {"eager": LlamaForCausalLM(config).to(dtype), "fused": LlamaForCausalLM(config).to(dtype)}
-    for name, model in made.items():
-        model.set_attn_implementation("eager" if name == "eager" else "sdpa")
-    made["echo"] = echoes.convert(made["fused"], entries(config.num_hidden_layers, share))
+    made = {}
+    for name, attention in (("eager", "eager"), ("fused", "sdpa")):  # a configuration each: models that share one share its attention
+        made[name] = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation=attention)).to(getattr(torch, given.precision))
+    made["echo"] = echoes.convert(made["fused"], entries(shape["num_hidden_layers"], share))
     return made
 
 
@@ -108,7 +108,25 @@ def bound(model: Any, what: str, rows: int, tokens: int, item: int) -> float:
         cache = rows * tokens * found["kv_bytes"]
         before = (found["parameters"] + found["parameters_saved"]) * item + cache / (1 - found["kv_share_saved"])
         return before / (found["parameters"] * item + cache)
-    return 1 / (1 - found["flops_saved"])
+    head = 2 * model.config.hidden_size * model.config.vocab_size
+    return (found["flops"] - head) / (found["flops"] * (1 - found["flops_saved"]) - head)
+
+
+def peak(call: Callable[[], None]) -> float | None:
+    """MiB that a call takes beyond what the process holds before it."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = held("VmRSS")
+        call()
+        return held("VmHWM") - before
+    except OSError:
+        return None
+
+
+def held(name: str) -> float:
+    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name)]
+    return int(line.split()[1]) / 1024
 
 
 def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -121,8 +139,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
                 for tokens in (int(x) for x in given.tokens.split(",")):
                     calls = {n: makers[what](m, rows, tokens) for n, m in systems.items() if n in given.systems.split(",")}
                     times: dict[str, list[float]] = {name: [] for name in calls}
-                    for call in calls.values():
-                        call()
+                    memory = {name: peak(call) for name, call in calls.items()}
                     for _ in range(given.rounds):
                         for name, call in calls.items():
                             taken = []
@@ -133,8 +150,10 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
                                 taken.append(time.perf_counter() - began)
                             times[name].append(float(np.median(taken)))
                     limit = bound(systems["echo"], what, rows, tokens, 2 if given.precision == "bfloat16" else 4)
-                    row = {"shape": given.shape, "precision": given.precision, "share": share, "what": what, "rows": rows, "tokens": tokens,
-                           "bound": round(limit, 3), "ms": {n: round(1000 * float(np.median(t)), 2) for n, t in times.items()}}  # fmt: skip
+                    row: dict[str, Any] = {"shape": given.shape, "precision": given.precision, "share": share, "what": what}
+                    row |= {"rows": rows, "tokens": tokens, "bound": round(limit, 3)}
+                    row["ms"] = {n: round(1000 * float(np.median(t)), 2) for n, t in times.items()}
+                    row["mib"] = {n: m if m is None else round(m) for n, m in memory.items()}
                     for name in calls:
                         if name != "echo":
                             ratios = np.array(times[name]) / np.array(times["echo"])
@@ -147,7 +166,7 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
 def show(row: dict[str, Any]) -> None:
     told = "  ".join(f"x {n} {row[n][0]:.3f} ({row[n][1]:.3f} to {row[n][2]:.3f})" for n in ("eager", "fused") if n in row)
     where = f"{row['share']:.0%} {row['what']:<8} rows {row['rows']:<3} tokens {row['tokens']:<5}"
-    print(f"{where} {told}  bound {row['bound']:.3f}  {row['ms']}", flush=True)
+    print(f"{where} {told}  bound {row['bound']:.3f}  ms {row['ms']}  MiB {row['mib']}", flush=True)
 
 
 def main() -> None:
@@ -163,13 +182,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="a system's turn")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="add the rows to this file")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     found = measure(given)
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+        known = json.loads(given.json.read_text()) if given.json.exists() else []
+        given.json.write_text(json.dumps(known + found, indent=1))
 
 
 if __name__ == "__main__":

@@ -261,6 +261,75 @@ def test_echo_is_its_formula_in_both_stages(place, tmp_path):
     assert math.isclose(second["label"], float(F.cross_entropy(s.logits[keep], gold)), rel_tol=1e-4)
 
 
+# ---- a few classes in place of the vocabulary
+
+
+def first_losses(place, folder, **changes):
+    made = recipe(place, train={"steps": 1, "learning_rate": 1e-9, "batch_size": 200, "select": "last"})
+    made |= {"teacher": {"model": str(place / "tiny")}, **changes}
+    run = tutelage.distill(made, out=folder / "run", store=folder / "store")
+    return run.record["models"][made["method"]["kind"]]["training"]["losses"][0]["losses"]
+
+
+WORDS = len(parts.WORDS)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [{"kind": "kd"}, {"kind": "kd", "form": "reverse_kl"}, {"kind": "kd", "form": "jsd", "temperature": 1.5}, {"kind": "echo"}],
+    ids=lambda m: m.get("form", m["kind"]),
+)
+def test_all_classes_but_one_are_the_whole_vocabulary(place, tmp_path, method):
+    whole = first_losses(place, tmp_path / "whole", method=method)
+    few = first_losses(place, tmp_path / "few", method=method, signals={"top_k": WORDS - 1})
+    fewer = first_losses(place, tmp_path / "fewer", method=method, signals={"top_k": 2})
+    assert all(math.isclose(whole[k], few[k], rel_tol=1e-3) for k in whole), (whole, few)
+    assert 0 < fewer["soft"] < whole["soft"], "merged classes cannot tell more"
+    assert math.isclose(fewer.get("guess", 0), whole.get("guess", 0), rel_tol=1e-3), "the likeliest class is kept"
+
+
+def test_drawn_classes_give_kl_without_bias(place, tmp_path):
+    whole = first_losses(place, tmp_path / "whole")
+    drawn = first_losses(place, tmp_path / "drawn", signals={"draws": 500})
+    assert math.isclose(whole["soft"], drawn["soft"], rel_tol=0.02)
+    torch.manual_seed(0)
+    s, t = torch.randn(1, 6, requires_grad=True), torch.randn(1, 6)
+    ids = torch.multinomial((t / 2).softmax(-1), 100_000, replacement=True)
+    found = losses.drawn_divergence(s, ids, (t / 2).log_softmax(-1).gather(-1, ids), 2.0)
+    wanted = losses.divergence(s, t, temperature=2.0)
+    assert torch.allclose(found, wanted, atol=0.02)
+    assert torch.allclose(*(torch.autograd.grad(x.sum(), s)[0] for x in (found, wanted)), atol=0.02)
+
+
+def test_few_classes_by_hand():
+    logits = torch.tensor([[1.0, 2.0, 3.0, 0.0]]).log()[:, :3]  # probabilities 1/6, 2/6, 3/6
+    found = losses.few_classes(logits, torch.tensor([[2]]))
+    assert torch.allclose(found.exp(), torch.tensor([[0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"signals": {"top_k": 500}}, "signals.top_k: 500 of a vocabulary of .* keeps it all"),
+        ({"signals": {"top_k": 2, "draws": 2}}, "draws has no effect beside top_k|signals.draws: has no effect beside top_k"),
+        ({"signals": {"top_k": 2, "source": "live"}}, "has no effect with source live"),
+        ({"signals": {"draws": 4}, "method": {"kind": "kd", "form": "jsd"}}, "the method takes more from the teacher than its drawn"),
+        ({"signals": {"top_k": 4}, "method": {"kind": "kd", "form": "mse"}}, "takes more from the teacher than its likeliest"),
+        ({"signals": {"top_k": 4}, "method": {"kind": "standardized"}}, "takes more from the teacher than its likeliest"),
+        ({"signals": {"top_k": 4, "budget_mb": 0.001}}, "signals.budget_mb: 0 are fewer than the"),
+    ],
+)  # fmt: skip
+def test_few_classes_where_they_cannot_serve(place, tmp_path, changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        first_losses(place, tmp_path, **changes)
+
+
+def test_few_classes_need_a_vocabulary(tmp_path):
+    made = {"task": "rotten_tomatoes", "teacher": "minilm", "student": {"surgery": [{"kind": "fresh", "layers": 1}]}, "method": "kd"}
+    with pytest.raises(ConfigError, match=r"signals.top_k: keeps a few of a vocabulary's classes, and this task has no vocabulary"):
+        tutelage.distill(made | {"signals": {"top_k": 4}}, out=tmp_path / "run", store=tmp_path / "store")
+
+
 def test_echo_needs_layers_to_match(place, tmp_path):
     made = recipe(place, method={"kind": "echo"}, student={"surgery": [{"kind": "drop_attention", "layers": [1]}]})
     with pytest.raises(ConfigError, match="the student has no echoing layers whose ends could be matched"):

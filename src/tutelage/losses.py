@@ -56,6 +56,27 @@ def divergence_to_mixture(
     return found * temperature**2
 
 
+def few_classes(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
+    """Tempered log-probabilities of the classes `ids` (rows, kept), and last of all others together; (rows, kept + 1).
+
+    Merging classes never raises a divergence, and leaves it zero exactly where two sides agree on what is kept.
+    """
+    import torch
+
+    log = log_probabilities(logits / temperature)
+    others = log.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([log.gather(-1, ids), others], -1)
+
+
+def drawn_divergence(student: Tensor, ids: Tensor, log: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 times the mean of log p - log q over classes `ids` (rows, draws) drawn from p, the teacher; (rows,).
+
+    An unbiased estimate of T^2 KL(p || q) with an unbiased gradient; a single row may be negative. `log` (rows, draws) are
+    the teacher's tempered log-probabilities. Source: Anshumann et al. 2025, arXiv:2503.16870, its proposal being p itself.
+    """
+    return (log - log_probabilities(student / temperature).gather(-1, ids)).mean(-1) * temperature**2
+
+
 def binary_divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:
     """Sum over labels of KL between Bernoulli distributions of tempered sigmoids, times temperature squared; (rows,).
 

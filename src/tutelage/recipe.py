@@ -146,8 +146,17 @@ class Signals:
     """Largest cache in MB that auto makes for one training."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the teacher's forward pass; auto takes bfloat16 where the processor computes in it."""
+    top_k: Count | None = None
+    """Language models: cache the teacher's k likeliest next tokens and the mass of all others, instead of its last hidden states."""
+    draws: Count | None = None
+    """Language models: cache so many next tokens drawn from the teacher's probabilities instead; an unbiased KL, forms kl alone."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if self.top_k and self.draws:
+            yield "draws", "has no effect beside top_k; give one of them"
+        for name in ("top_k", "draws"):
+            if getattr(self, name) and self.source == "live":
+                yield name, "has no effect with source live; leave it out"
         if self.source != "auto" and self.budget_mb != 4096:
             yield "budget_mb", f"has no effect with source {self.source}; leave it out"
 

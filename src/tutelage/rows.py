@@ -14,10 +14,37 @@ LAST_STATES = "last_hidden_state"
 
 
 @dataclasses.dataclass
+class Sparse:
+    """Rows of a teacher's outputs by a few classes of a vocabulary, tempered.
+
+    `packed` (rows, ..., numbers) holds the classes, then their log-probabilities, then, unless they were drawn from the teacher's
+    probabilities with replacement, that of all other classes together; the likeliest class comes first.
+    """
+
+    packed: Tensor
+    temperature: float
+    drawn: bool
+
+    def __getitem__(self, at: Any) -> Sparse:
+        return Sparse(self.packed[at], self.temperature, self.drawn)
+
+    @property
+    def ids(self) -> Tensor:
+        """(rows, classes kept)."""
+        return self.packed[..., : self.packed.shape[-1] // 2].long()
+
+    @property
+    def log(self) -> Tensor:
+        """(rows, classes kept), and one more where they were not drawn."""
+        return self.packed[..., self.packed.shape[-1] // 2 :]
+
+
+@dataclasses.dataclass
 class Seen:
     """What a forward pass showed."""
 
-    outputs: dict[str, Tensor]
+    outputs: dict[str, Any]
+    """Tensors by name; `Sparse` where a teacher's last hidden states are stood in for by a few classes."""
     hidden: dict[int, Tensor] = dataclasses.field(default_factory=dict)
     """By layer, 0 the embeddings: (rows, tokens, width)."""
     attention: dict[int, Tensor] = dataclasses.field(default_factory=dict)
@@ -76,7 +103,7 @@ class States:
 class Rows:
     """A task's outputs as rows of logits: classes, span starts, tokens, grid cells."""
 
-    logits: Tensor | States
+    logits: Tensor | States | Sparse
     kind: str
     gold: Tensor | None = None
     allowed: Tensor | None = None
@@ -87,11 +114,14 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Tiled:
-    """A sum over rows of `f(student logits, teacher logits or None, gold or None)`, one number a row, still to be made."""
+    """A sum over rows of `f(student logits, teacher logits or None, gold or None)`, one number a row, still to be made.
+
+    A sparse teacher's rows reach `f` as they are.
+    """
 
     f: Callable[..., Tensor]
     student: States
-    teacher: States | None = None
+    teacher: States | Sparse | None = None
     gold: Tensor | None = None
 
 

@@ -117,7 +117,14 @@ class Cast:
         return self.frozen[real]
 
     def _look(
-        self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, role: str, inputs: Mapping[str, torch.Tensor] | None = None
+        self,
+        stage: Stage,
+        turn: Turn,
+        batch: Batch,
+        encoded: Encoded,
+        role: str,
+        inputs: Mapping[str, torch.Tensor] | None = None,
+        places: torch.Tensor | None = None,
     ) -> Seen:
         """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
         job, real = self.job, _real(stage, role)
@@ -130,7 +137,7 @@ class Cast:
         given = augment.own(batch.inputs, "") if inputs is None else inputs
         names = self.outputs.get(real, job.task.outputs)
         if real == turn.role or inputs is not None:
-            return forward(self.model(stage, role), given, names, inside)
+            return forward(self.model(stage, role), given, names, inside, places)
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
             return forward(self.model(stage, role), given, names, inside)
 

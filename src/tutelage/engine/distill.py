@@ -19,6 +19,7 @@ from ..methods._method import Method
 from ..models import cost
 from ..models.load import Loaded
 from ..recipe import Recipe, Training
+from ..rows import LAST_STATES
 from . import account, judge
 from .hire import Hire
 from .machine import Machine
@@ -144,6 +145,9 @@ class _Run:
     def _kinds(self) -> None:
         """Settings that have no effect for this kind of labels."""
         given = self.recipe.teacher
+        for name in ("top_k", "draws"):
+            if getattr(self.recipe.signals, name) and LAST_STATES not in self.recipe.task.outputs:
+                raise ConfigError(f"signals.{name}: keeps a few of a vocabulary's classes, and this task has no vocabulary; leave it out")
         if given and "token" in self.recipe.task.outputs.values():
             for name, wrong in (("probabilities", given.probabilities), ("average", given.average == "probabilities")):
                 if wrong:

@@ -15,8 +15,10 @@ from . import batches
 from .machine import Machine
 
 
-def forward(model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[str], inside: Inside = NOTHING) -> Seen:
-    """Run a model and keep its named outputs and the inner states asked for."""
+def forward(
+    model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[str], inside: Inside = NOTHING, places: torch.Tensor | None = None
+) -> Seen:
+    """Run a model and keep its named outputs and the inner states asked for; `places` narrows a layer over the vocabulary."""
     if inside.attention and getattr(model.config, "_attn_implementation", "eager") != "eager":
         model.set_attn_implementation("eager")
     asked = {"output_hidden_states": True} if inside.hidden else {}
@@ -24,7 +26,7 @@ def forward(model: Any, inputs: Mapping[str, torch.Tensor], outputs: Iterable[st
         asked["output_attentions"] = True
     names = list(outputs)
     body = LAST_STATES in names
-    with anatomy.watched_heads(model, inside.heads) as heads:
+    with anatomy.watched_heads(model, inside.heads) as heads, anatomy.narrowed_output(model, places):
         out = model.base_model(**inputs, **asked, use_cache=False) if body else model(**inputs, **asked)
     return Seen(
         {name: out[name] for name in names},

@@ -22,7 +22,7 @@ from .. import records
 from ..models import anatomy
 from ..rows import LAST_STATES, Batch, Inside, Seen
 from ..tasks._task import Encoded
-from . import batches
+from . import batches, few
 from .forward import forward, move, put, same, through
 from .machine import Machine
 from .talk import Talk
@@ -88,6 +88,8 @@ class Stored:
             block = block.to(self.device)
             if name.startswith("hidden:"):
                 seen.hidden[int(name[7:])] = block
+            elif few.read(name):
+                seen.outputs[LAST_STATES] = few.stored(name, block)
             else:
                 seen.outputs[name] = block
         return seen
@@ -142,7 +144,7 @@ class Cache:
     ) -> Stored:
         """The signals of all rows, read where the store has them whole, computed in one pass where it has not.
 
-        `signals` maps a name ('logits', 'hidden:3') to 'example' or 'token'; `model` loads the teacher when it is needed;
+        `signals` maps a name ('logits', 'hidden:3', 'likeliest:64@1') to 'example' or 'token'; `model` loads the teacher when it is needed;
         `view` is the task's, from stored rows to model inputs.
         """
         started = time.monotonic()
@@ -193,7 +195,8 @@ class Cache:
     ) -> None:
         """One pass over the rows in canonical batches, resumed after the last batch that reached the disk."""
         hidden = tuple(int(n[7:]) for n in missing if n.startswith("hidden:"))
-        outputs = [n for n in missing if not n.startswith("hidden:")]
+        made = [n for n in missing if few.read(n)]
+        outputs = [n for n in missing if not n.startswith("hidden:") and n not in made] + ([LAST_STATES] if made else [])
         many = batches.canonical(encoded.lengths)
         partial = self.folder / (".partial-" + records.digest(sorted(missing.values()))[:16])
         arrays, done = _reopen(partial, many)
@@ -205,7 +208,8 @@ class Cache:
             for number, (rows, seen) in enumerate(
                 through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden), view=view), done + 1
             ):
-                values = {n: v.cpu() for n, v in {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}.items()}
+                values = {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}
+                values = {n: v.cpu() for n, v in values.items() if n in missing} | {n: few.make(n, seen, rows).cpu() for n in made}
                 if not arrays:
                     arrays = _create(partial, values, signals, encoded)
                 _put(arrays, values, signals, encoded, rows)

@@ -11,9 +11,11 @@ import torch
 
 from ..errors import ConfigError, DataError
 from ..methods._method import Needs
+from ..models import anatomy
 from ..recipe import Signals
 from ..rows import LAST_STATES
 from ..tasks._task import Encoded, Task
+from . import few
 from .machine import Machine
 from .signals import Averaged, Cache, Live, Source, Stored
 
@@ -98,9 +100,23 @@ class Teacher:
             return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
         rows = member.rows()
         signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
+        if self.settings.top_k or self.settings.draws:
+            signals = self._few(needs, signals)
         if self._cached(rows, needs, signals, labels, member.width):
             return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
         return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
+
+    def _few(self, needs: Needs, signals: dict[str, str]) -> dict[str, str]:
+        """The signals with a few classes in place of last hidden states. Raises ConfigError where they cannot stand in."""
+        setting, kind = ("top_k", "likeliest") if self.settings.top_k else ("draws", "drawn")
+        many = self.settings.top_k or self.settings.draws or 0
+        if needs.few not in (kind, "drawn"):
+            what = "likeliest next tokens" if kind == "likeliest" else "drawn next tokens"
+            raise ConfigError(f"signals.{setting}: the method takes more from the teacher than its {what}; leave it out, or take kd")
+        words = len(anatomy.output_weight(self.members[0].load()))
+        if kind == "likeliest" and many >= words:
+            raise ConfigError(f"signals.top_k: {many} of a vocabulary of {words} keeps it all; take fewer, or leave it out")
+        return {few.name_of(kind, many, needs.temperature): "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:
@@ -110,7 +126,11 @@ class Teacher:
         tokens = int(rows.starts[-1])
         each = {"example": 4 * labels * len(rows), "token": 4 * labels * tokens}
         wide = {LAST_STATES: 4 * width * tokens} | {f"hidden:{i}": 2 * width * tokens for i in needs.teacher.hidden}
-        size = sum(wide.get(name, each[kind]) for name, kind in signals.items())
+        size = sum(few.size(name) * tokens if few.read(name) else wide.get(name, each[kind]) for name, kind in signals.items())
+        if self.settings.source == "auto" and size > self.settings.budget_mb * MB and any(map(few.read, signals)):
+            raise ConfigError(
+                f"signals.budget_mb: {self.settings.budget_mb:,.0f} are fewer than the {size / MB:,.0f} MB of few classes; raise it"
+            )
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
             self.cache.talk.say(
                 f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live"

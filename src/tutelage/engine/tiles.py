@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..rows import States, Term, Tiled
+from ..rows import Sparse, States, Term, Tiled
 
 CELLS = 1 << 24
 """Cells of logits of one tile."""
@@ -75,11 +75,11 @@ class _Pass(torch.autograd.Function):
 def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
     """The loss of one tile; a teacher's logits are made once for all terms that look at them."""
     total = torch.zeros((), device=logits.device)
-    taught: dict[int, Tensor] = {}
+    taught: dict[int, Tensor | Sparse] = {}
     for name, term, factor in parts:
         teacher = None
         if term.teacher is not None:
-            key = id(term.teacher.hidden)
+            key = id(term.teacher)
             if key not in taught:
                 taught[key] = _logits(term.teacher, at)
             teacher = taught[key]
@@ -89,6 +89,8 @@ def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]
     return total
 
 
-def _logits(states: States, at: slice) -> Tensor:
+def _logits(states: States | Sparse, at: slice) -> Tensor | Sparse:
+    if isinstance(states, Sparse):
+        return states[at]
     with torch.no_grad():
         return nn.functional.linear(states.hidden[at], states.weight)

@@ -123,4 +123,4 @@ class Adversary:
         """The generator's scores of masked places alone: (masked, vocabulary)."""
         assert facts.mask_token is not None
         inputs = {**see.batch.inputs, "input_ids": ids.masked_fill(hidden, facts.mask_token)}
-        return see("generator", inputs).outputs["logits"][hidden].float()
+        return see("generator", inputs, hidden).outputs["logits"].float()

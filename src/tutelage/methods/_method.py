@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import losses
 from ..errors import ConfigError
-from ..rows import NOTHING, Batch, Inside, Seen, States, Term, Tiled
+from ..rows import NOTHING, Batch, Inside, Seen, Sparse, States, Term, Tiled
 from ..seeds import by_row
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Needs:
     """True for terms that are not free of a shift of the logits; a file of probabilities cannot serve them."""
     same_tokens: bool = False
     """True where teacher and student are fed the same tokens or embeddings; other tokenizers are refused."""
+    few: Literal["", "likeliest", "drawn"] = ""
+    """Which few classes of a vocabulary may stand in for the teacher's outputs: none; its likeliest, where all terms go through
+    `over_rows` at `temperature` or `over_guesses`; also drawn ones, where all terms are KL(teacher || student)."""
+    temperature: float = 1.0
+    """What `few` classes are tempered with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +194,12 @@ class See:
         seeds = by_row(self._seed, self.batch.index.tolist())
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None) -> Seen:
-        """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them."""
-        return self._look(role) if inputs is None else self._live(role, inputs)
+    def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
+        """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them.
+
+        `places` (rows, tokens) of bool are where a role whose head is a vocabulary makes logits: (places, vocabulary).
+        """
+        return self._look(role) if inputs is None else self._live(role, inputs, places)
 
 
 def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, *, weight: float = 1.0) -> Term:
@@ -203,14 +211,40 @@ def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, 
     if isinstance(states := pairs[0][0].logits, States):
         [(rows, theirs)] = pairs
 
-        def each(s: Tensor, t: Tensor, gold: None) -> Tensor:
+        def each(s: Tensor, t: Tensor | Sparse, gold: None) -> Tensor:
+            if isinstance(t, Sparse):
+                return _to_few(f, s, t)
             return f(s, t, kind=rows.kind, allowed=rows.allowed)
 
-        return Term(Tiled(each, states, cast(States, theirs.logits)), rows.unit, weight)
+        return Term(Tiled(each, states, cast(States | Sparse, theirs.logits)), rows.unit, weight)
     total: Any = 0
     for s, t in pairs:
         total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()
     return Term(total, pairs[0][0].unit, weight)
+
+
+def _to_few(f: Callable[..., Tensor], student: Tensor, teacher: Sparse) -> Tensor:
+    """A distance of logits (rows, vocabulary) to a teacher known by a few classes."""
+    if teacher.drawn:
+        return losses.drawn_divergence(student, teacher.ids, teacher.log, teacher.temperature)
+    own = losses.few_classes(student, teacher.ids, teacher.temperature)
+    return f(own * teacher.temperature, teacher.log * teacher.temperature, kind="choice", allowed=None)
+
+
+def over_guesses(student: Seen, teacher: Seen, see: See, *, weight: float = 1.0) -> Term:
+    """Sum of the cross-entropy on the teacher's likeliest class over the task's rows; ties go to the first."""
+    [rows], [theirs] = (see.task.rows(seen, see.batch) for seen in (student, teacher))
+
+    def each(s: Tensor, t: Tensor | Sparse, gold: None = None) -> Tensor:
+        if isinstance(t, Sparse):
+            best = t.ids[..., 0]
+        else:
+            best = (t if rows.allowed is None else t.masked_fill(~rows.allowed, float("-inf"))).argmax(-1)
+        return losses.label_loss(s, best, kind="choice", allowed=rows.allowed)
+
+    if isinstance(rows.logits, States):
+        return Term(Tiled(each, rows.logits, theirs.logits), rows.unit, weight)
+    return Term(each(rows.logits, theirs.logits).sum(), rows.unit, weight)
 
 
 def scaled_distance(see: See, student: Seen, teacher: Seen, phi: float, *, margin: float = 0.0, weight: float = 1.0) -> Term:

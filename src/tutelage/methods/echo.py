@@ -17,7 +17,7 @@ from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Inside, Term
-from ._method import Facts, Method, Needs, See, Stage, Turn, one_of_several, over_rows
+from ._method import Facts, Method, Needs, See, Stage, Turn, one_of_several, over_guesses, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,10 +66,10 @@ class Echo(Method):
         return ends
 
     def needs(self, facts: Facts, stage: str) -> Needs:
-        if stage != "echo" or not self.hidden_weight:
+        if stage != "echo":
             return Needs()
-        inside = Inside(hidden=self.ends(facts))
-        return Needs(student=inside, teacher=inside)
+        inside = Inside(hidden=self.ends(facts) if self.hidden_weight else ())
+        return Needs(student=inside, teacher=inside, few="likeliest", temperature=self.temperature)
 
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
@@ -87,7 +87,7 @@ class Echo(Method):
         if self.soft_weight:
             out["soft"] = over_rows(self._distance, student, teacher, see, weight=self.soft_weight)
         if self.guess_weight:
-            out["guess"] = over_rows(_guess, student, teacher, see, weight=self.guess_weight)
+            out["guess"] = over_guesses(student, teacher, see, weight=self.guess_weight)
         return out
 
     def _distance(self, s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
@@ -97,9 +97,3 @@ class Echo(Method):
 
     def terms(self, see: See) -> dict[str, Term]:
         return {"label": see.task.label_term(see.student, see.batch)}
-
-
-def _guess(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
-    """Cross-entropy on the teacher's most likely class; ties go to the first."""
-    best = (t if allowed is None else t.masked_fill(~allowed, float("-inf"))).argmax(-1)
-    return losses.label_loss(s, best, kind="choice", allowed=allowed)

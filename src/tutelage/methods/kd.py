@@ -57,7 +57,8 @@ class Kd(Method):
         return super().stages(facts)
 
     def needs(self, facts: Facts, stage: str) -> Needs:
-        return Needs(raw_logits=self.form == "mse")
+        few: Literal["", "likeliest", "drawn"] = "drawn" if self.form == "kl" else "" if self.form == "mse" else "likeliest"
+        return Needs(raw_logits=self.form == "mse", few=few, temperature=self.temperature)
 
     def terms(self, see: See) -> dict[str, Term]:
         if self.form == "kl":

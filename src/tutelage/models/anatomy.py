@@ -143,6 +143,20 @@ def echoes(config: Any) -> dict[int, int]:
     return {i: a["source"] for i, a in enumerate(entries) if a["kind"] == "echo"} if isinstance(entries, list) else {}
 
 
+@contextlib.contextmanager
+def narrowed_output(model: Any, places: Tensor | None) -> Iterator[None]:
+    """While the block runs the model, its layer over the vocabulary sees these places (rows, tokens) of bool alone, so that the
+    model's logits are (places, vocabulary). None narrows nothing."""
+    if places is None:
+        yield
+        return
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda module, given: (given[0][places],))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def output_weight(model: Any) -> Tensor:
     """The weight (vocabulary, width) of a language model's output layer. Raises ModelError for one with a bias or none."""
     layer = model.get_output_embeddings()

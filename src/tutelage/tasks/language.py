@@ -18,7 +18,7 @@ from pydantic import Field
 from .. import losses
 from ..config import Count, settings
 from ..errors import DataError
-from ..rows import LAST_STATES, Batch, Rows, Seen, States, Term, Tiled
+from ..rows import LAST_STATES, Batch, Rows, Seen, Sparse, States, Term, Tiled
 from . import _corpus
 from ._packing import NO_TARGET, pack
 from ._parts import Part, cut, cut_note, leaks, missing_shares
@@ -136,8 +136,10 @@ class Language(Task):
         """One row a predicted token, as hidden states and output weight."""
         if "rows" not in seen.memo:
             keep = self.real(batch)
-            assert seen.head is not None
-            states = States(seen.outputs[LAST_STATES][keep], seen.head)
+            states = seen.outputs[LAST_STATES][keep]
+            if not isinstance(states, Sparse):
+                assert seen.head is not None
+                states = States(states, seen.head)
             seen.memo["rows"] = [Rows(states, "choice", batch.extra["target"][keep] + NO_TARGET, unit="token")]
         return seen.memo["rows"]
 

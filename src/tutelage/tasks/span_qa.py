@@ -18,7 +18,7 @@ from pydantic import Field
 from .. import losses
 from ..config import Count, settings
 from ..errors import DataError
-from ..rows import Batch, Rows, Seen, States, Term
+from ..rows import Batch, Rows, Seen, Sparse, States, Term
 from . import _sources, _squad, _squad_metrics, _windows
 from ._parts import cut_keys, key, missing_shares, place
 from ._squad import Part
@@ -145,7 +145,7 @@ class SpanQa(Task):
         keep = batch.labelled
         total: Any = 0
         for rows in self.rows(seen, batch):
-            assert rows.gold is not None and rows.allowed is not None and not isinstance(rows.logits, States)
+            assert rows.gold is not None and rows.allowed is not None and not isinstance(rows.logits, States | Sparse)
             each = losses.label_loss(rows.logits[keep], rows.gold[keep], kind=self.kind, allowed=rows.allowed[keep])
             total = total + rows.share * each.sum()
         return Term(total, "label", weight)
