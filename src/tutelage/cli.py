@@ -70,14 +70,32 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
     click.echo(f"student  {result.student}\nreport   {result.report}")
 
 
-@main.command(epilog="Example: tutelage evaluate runs/my-run/student data=reviews.csv label=stars")
+@main.command(
+    epilog="Example: tutelage evaluate runs/my-run/student data=reviews.csv   |   tutelage evaluate smollm2 --tasks questions.jsonl"
+)
 @click.argument("student")
 @_OVERRIDES
 @click.option("--split", help="Which part of the data [test; a data file is taken whole].")
 @click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
+@click.option("--tasks", help="Zero-shot tasks instead, of lm-evaluation-harness or in JSON-lines files, by commas.")
+@click.option("--limit", type=click.IntRange(1), help="First so many questions of each of --tasks.")
 @_JSON
-def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None, as_json: bool) -> None:
-    """Score the model in folder STUDENT on its task, or on another that KEY=VALUE settings of the task describe."""
+def evaluate(
+    student: str,
+    changes: tuple[str, ...],
+    split: str | None,
+    examples: Path | None,
+    tasks: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Score the model in folder STUDENT on its task, on another that KEY=VALUE settings of the task describe, or zero-shot."""
+    if tasks:
+        if changes or split or examples:
+            raise ConfigError("--tasks: takes no settings of a task, no --split and no --examples; leave them out")
+        return _zero_shot(student, tasks, limit, as_json)
+    if limit:
+        raise ConfigError("--limit: has no effect without --tasks; a task's own limits are settings, such as test_limit=100")
     from .engine.judge import evaluate as judge_it
 
     facts = judge_it(student, changes, split, examples)
@@ -88,6 +106,19 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         click.echo(f"{name:<16}{value:.4f}")
     span = f"{facts['level']:.0%} interval of {facts['name']}: {facts['low']:.4f} to {facts['high']:.4f}"
     click.echo(f"{span} ({facts['method']}, {facts['rows']} rows of {facts['split']})")
+
+
+def _zero_shot(model: str, tasks: str, limit: int | None, as_json: bool) -> None:
+    from .engine.talk import Console, Talk
+    from .engine.zero_shot import zero_shot
+
+    found = zero_shot(model, tasks.split(","), limit=limit, talk=Talk() if as_json else Console())
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    from .report import table
+
+    table.show_zero_shot(found)
 
 
 @main.command(epilog="Example: tutelage export runs/my-run/student student-onnx --int8")

@@ -84,6 +84,20 @@ def show_export(facts: Mapping[str, Any], out: Any, file: TextIO | None = None) 
     grid(heads, body, file=file)
 
 
+def show_zero_shot(found: Mapping[str, Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """Print what `tutelage evaluate --tasks` found, an interval under each accuracy."""
+    heads: list[Cell] = [("Task", ""), ("Questions", ""), ("Accuracy", "95 % interval"), ("Accuracy by length", "log-probability a byte")]
+    body = []
+    for name, facts in found.items():
+        cells = [(words.NONE, "") if (f := facts.get(k)) is None else _share(f) for k in ("accuracy", "accuracy_by_length")]
+        body.append([(name, ""), (f"{facts['questions']:,}", ""), *cells])
+    grid(heads, body, file=file)
+
+
+def _share(found: Mapping[str, float]) -> Cell:
+    return f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}"
+
+
 def _time(found: Mapping[str, Any]) -> Cell:
     middle, low, high = (words.milliseconds(found[f"{k}_ms"]) for k in ("median", "low", "high"))
     return middle, words.span(low, high).removesuffix(" ms")
