@@ -20,14 +20,18 @@ def log_probabilities(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
     return (logits if allowed is None else logits.masked_fill(~allowed, -math.inf)).log_softmax(-1)
 
 
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
+
+
 def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:
     """KL(teacher || student) of tempered softmax distributions, times temperature squared; shape (rows,).
 
     Zero exactly when the two agree up to a constant; never negative. The square keeps the gradient's size free of the
     temperature. In nats. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
     """
-    log_s = log_probabilities(student / temperature, allowed)
-    log_t = log_probabilities(teacher / temperature, allowed)
+    log_s = log_probabilities(_tempered(student, temperature), allowed)
+    log_t = log_probabilities(_tempered(teacher, temperature), allowed)
     gap = log_t - log_s
     if allowed is not None:
         gap = gap.masked_fill(~allowed, 0.0)
@@ -63,7 +67,7 @@ def few_classes(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor
     """
     import torch
 
-    log = log_probabilities(logits / temperature)
+    log = log_probabilities(_tempered(logits, temperature))
     others = log.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
     return torch.cat([log.gather(-1, ids), others], -1)
 
@@ -74,7 +78,7 @@ def drawn_divergence(student: Tensor, ids: Tensor, log: Tensor, temperature: flo
     An unbiased estimate of T^2 KL(p || q) with an unbiased gradient; a single row may be negative. `log` (rows, draws) are
     the teacher's tempered log-probabilities. Source: Anshumann et al. 2025, arXiv:2503.16870, its proposal being p itself.
     """
-    return (log - log_probabilities(student / temperature).gather(-1, ids)).mean(-1) * temperature**2
+    return (log - log_probabilities(_tempered(student, temperature)).gather(-1, ids)).mean(-1) * temperature**2
 
 
 def binary_divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..rows import Sparse, States, Term, Tiled
 
-CELLS = 1 << 24
+CELLS = 1 << 23
 """Cells of logits of one tile."""
 Part = tuple[str, Tiled, float]
 """A term's name, its rows, and what its sum is multiplied with."""
@@ -50,20 +50,22 @@ class _Pass(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         found |= {name: torch.zeros((), device=hidden.device) for name, _, _ in parts}
         grads = [torch.zeros_like(x) if wanted else None for x, wanted in ((hidden, moved), (weight, turned))]
-        matrix = weight.detach().requires_grad_(turned)
         size = max(1, CELLS // len(weight))
         for start in range(0, len(hidden), size):
             at = slice(start, start + size)
-            rows = hidden[at].detach().requires_grad_(moved)
+            logits = nn.functional.linear(hidden[at], weight).detach().requires_grad_(moved or turned)
             with torch.set_grad_enabled(moved or turned):
-                loss = _tile(nn.functional.linear(rows, matrix), at, parts, found)
+                loss = _tile(logits, at, parts, found)
             total += loss.detach()
-            leaves = [x for x, wanted in ((rows, moved), (matrix, turned)) if wanted]
-            made = iter(torch.autograd.grad(loss, leaves) if leaves and loss.requires_grad else [])
+            if not loss.requires_grad:
+                continue
+            [slope] = torch.autograd.grad(loss, logits)
             if moved:
-                grads[0][at] = next(made)  # type: ignore[index]
-            if turned:
-                grads[1].add_(next(made))  # type: ignore[union-attr]
+                grads[0][at] = slope @ weight  # type: ignore[index]
+            if turned and slope.dtype == weight.dtype:
+                grads[1].addmm_(slope.t(), hidden[at])  # type: ignore[union-attr]
+            elif turned:
+                grads[1].add_(slope.t() @ hidden[at].to(slope.dtype))  # type: ignore[union-attr]
         ctx.save_for_backward(*grads)
         return total
 
