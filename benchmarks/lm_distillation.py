@@ -40,9 +40,9 @@ from tutelage.methods._method import over_rows
 from tutelage.models import echoes
 from tutelage.rows import LAST_STATES, Rows, Seen, Sparse, States, Term
 
-FEW = {"likeliest": few.name_of("likeliest", 32, 1.0), "drawn": few.name_of("drawn", 12, 1.0)}
+FEW = {"likeliest": few.Few("likeliest", 32, 1.0), "drawn": few.Few("drawn", 12, 1.0)}
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From the student's and the teacher's hidden states, (rows, tokens, width) each."""
+"""From the student's and the teacher's logits, (rows, tokens, vocabulary) each."""
 
 
 class Vocabulary:
@@ -83,8 +83,7 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
     known = forward(teacher, {"input_ids": ids}, [LAST_STATES])
     kept: dict[str, Any] = {"cached": (known.outputs[LAST_STATES], known.head)}
     for name, signal in FEW.items():
-        block = few.make(signal, known, np.arange(given.rows)).flatten(0, 1)
-        kept[name] = (few.stored(signal, block), None)
+        kept[name] = (signal.stored(signal.make(known, np.arange(given.rows)).flatten(0, 1)), None)
     dense: dict[str, Loss] = {"plain": plain} | ({"trl": trl} if importlib.util.find_spec("trl") else {})
 
     def step(name: str) -> float:

@@ -130,6 +130,7 @@ def test_images_move_alike_for_student_and_teacher(tmp_path):
     task = types.SimpleNamespace(rows=lambda seen, batch: [Rows(seen.outputs["logits"], "choice")])
     batch = Batch({"pixel_values": torch.tensor([[1.0], [-2.0]])}, torch.zeros(2), torch.zeros(2).bool(), torch.arange(2))
     by = {"student": 3.0, "teacher": 1.0}
-    see = See(lambda role, inputs: Seen({"logits": by[role] * inputs["pixel_values"]}), lambda role: None, task, batch, None, {})
+    look = lambda role, inputs, places: Seen({"logits": by[role] * inputs["pixel_values"]})
+    see = See(look, lambda role: None, task, batch, None, {})
     found = Backward(steps=2, step_size=0.01, relative=False)._images(see)["pixel_values"]
     assert found.flatten().tolist() == pytest.approx([1.08**2, -2 * 1.08**2])

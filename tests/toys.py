@@ -229,7 +229,7 @@ def shown(student: torch.Tensor, teacher: torch.Tensor, gold: torch.Tensor | Non
     progress = more.pop("progress", None)
     roles = {role: Seen({"logits": logits}) for role, logits in {"student": student, "teacher": teacher, **more}.items()}
     batch = Batch({}, gold, gold >= 0, torch.arange(len(gold)))
-    return See(lambda role, inputs=None: roles[role], lambda role: None, ToyTask(), batch, progress, {})
+    return See(lambda role, inputs=None, places=None: roles[role], lambda role: None, ToyTask(), batch, progress, {})
 
 
 class Stop(BaseException):

@@ -47,8 +47,8 @@ def divergence_to_mixture(
     of "both" mix KL(p || m) + (1 - mix) KL(q || m) with m = mix p + (1 - mix) q. Source: Ko et al. 2024 (DistiLLM),
     arXiv:2402.03898, skewed KL and skewed reverse KL; Agarwal et al. 2024 (GKD), arXiv:2306.13649, generalised JSD.
     """
-    log_q = log_probabilities(student / temperature, allowed)
-    log_p = log_probabilities(teacher / temperature, allowed)
+    log_q = log_probabilities(_tempered(student, temperature), allowed)
+    log_p = log_probabilities(_tempered(teacher, temperature), allowed)
     share = 1 - mix if of == "student" else mix
     log_m = (log_p + math.log(share)).logaddexp(log_q + math.log(1 - share))
 
@@ -180,12 +180,12 @@ def decoupled(
     teacher's doubt, here it is free of it. Zero for a single other class. Source: Zhao et al. 2022, arXiv:2203.08679, eq. 7.
     """
     truth = logits_mask(student, gold)
-    log_s, log_t = (log_probabilities(x / temperature, allowed) for x in (student, teacher))
+    log_s, log_t = (log_probabilities(_tempered(x, temperature), allowed) for x in (student, teacher))
     yes_s, yes_t = (x.gather(-1, gold.long()[:, None])[:, 0] for x in (log_s, log_t))
     no_s, no_t = (x.masked_fill(truth, -math.inf).logsumexp(-1) for x in (log_s, log_t))
     first = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
     rest = ~truth if allowed is None else allowed & ~truth
-    second = divergence(student / temperature, teacher / temperature, allowed=rest)
+    second = divergence(_tempered(student, temperature), _tempered(teacher, temperature), allowed=rest)
     return (target * first + others * second) * temperature**2
 
 

@@ -6,7 +6,7 @@ A signal's name says all of it: 'likeliest:64@2' are the 64 likeliest classes at
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 
 import numpy as np
 import torch
@@ -17,54 +17,57 @@ from ..rows import LAST_STATES, Seen, Sparse
 from ..seeds import stream
 from .tiles import CELLS
 
-
-def name_of(kind: str, many: int, temperature: float) -> str:
-    return f"{kind}:{many}@{temperature:g}"
+KINDS = ("likeliest", "drawn")
 
 
-def read(name: str) -> tuple[str, int, float] | None:
-    """Kind, number and temperature of a signal of few classes; None for any other signal."""
+@dataclasses.dataclass(frozen=True)
+class Few:
+    """How many classes are kept of a token, which, and at what temperature."""
+
+    kind: str
+    many: int
+    temperature: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.many}@{self.temperature:g}"
+
+    @property
+    def size(self) -> int:
+        """Bytes a token."""
+        return 4 * (2 * self.many + (self.kind == "likeliest"))
+
+    def stored(self, block: Tensor) -> Sparse:
+        """What was kept, as rows."""
+        return Sparse(block, self.temperature, self.kind == "drawn")
+
+    def make(self, seen: Seen, rows: np.ndarray) -> Tensor:
+        """(rows, tokens, numbers) in float32 of a pass that ended in last hidden states; `rows` number the data's rows.
+
+        What is drawn of a row depends on its number alone.
+        """
+        assert seen.head is not None
+        out = []
+        for number, states in zip(rows, seen.outputs[LAST_STATES], strict=True):
+            generator = torch.Generator(states.device).manual_seed(stream(int(number), "drawn"))
+            tiles = states.split(max(1, CELLS // len(seen.head)))
+            out.append(torch.cat([self._pick(torch.nn.functional.linear(tile, seen.head).float(), generator) for tile in tiles]))
+        return torch.stack(out)
+
+    def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        logits = logits / self.temperature
+        if self.kind == "likeliest":
+            ids = logits.topk(self.many, -1).indices
+            return torch.cat([ids.float(), losses.few_classes(logits, ids)], -1)
+        log = logits.log_softmax(-1)
+        ids = torch.multinomial(log.exp(), self.many, replacement=True, generator=generator)
+        return torch.cat([ids.float(), log.gather(-1, ids)], -1)
+
+
+def read(name: str) -> Few | None:
+    """The signal of few classes that a name stands for; None for any other signal."""
     kind, _, rest = name.partition(":")
-    if kind not in ("likeliest", "drawn"):
+    if kind not in KINDS:
         return None
     many, _, temperature = rest.partition("@")
-    return kind, int(many), float(temperature)
-
-
-def size(name: str) -> int:
-    """Bytes a token."""
-    kind, many, _ = read(name) or ("", 0, 0.0)
-    return 4 * (2 * many + (kind == "likeliest"))
-
-
-def stored(name: str, block: Tensor) -> Sparse:
-    """What was kept under a name, as rows."""
-    kind, _, temperature = read(name) or ("", 0, 0.0)
-    return Sparse(block, temperature, kind == "drawn")
-
-
-def make(name: str, seen: Seen, rows: np.ndarray) -> Tensor:
-    """(rows, tokens, numbers) in float32 of a pass that ended in last hidden states; `rows` number the data's rows.
-
-    What is drawn of a row depends on its number alone.
-    """
-    kind, many, temperature = read(name) or ("", 0, 0.0)
-    assert seen.head is not None
-    pick = functools.partial(_likeliest, many=many) if kind == "likeliest" else functools.partial(_drawn, many=many)
-    out = []
-    for number, states in zip(rows, seen.outputs[LAST_STATES], strict=True):
-        generator = torch.Generator(states.device).manual_seed(stream(int(number), "drawn"))
-        tiles = states.split(max(1, CELLS // len(seen.head)))
-        out.append(torch.cat([pick(torch.nn.functional.linear(t, seen.head).float() / temperature, generator=generator) for t in tiles]))
-    return torch.stack(out)
-
-
-def _likeliest(logits: Tensor, many: int, generator: torch.Generator) -> Tensor:
-    ids = logits.topk(many, -1).indices
-    return torch.cat([ids.float(), losses.few_classes(logits, ids)], -1)
-
-
-def _drawn(logits: Tensor, many: int, generator: torch.Generator) -> Tensor:
-    log = logits.log_softmax(-1)
-    ids = torch.multinomial(log.exp(), many, replacement=True, generator=generator)
-    return torch.cat([ids.float(), log.gather(-1, ids)], -1)
+    return Few(kind, int(many), float(temperature))

@@ -88,8 +88,8 @@ class Stored:
             block = block.to(self.device)
             if name.startswith("hidden:"):
                 seen.hidden[int(name[7:])] = block
-            elif few.read(name):
-                seen.outputs[LAST_STATES] = few.stored(name, block)
+            elif kept := few.read(name):
+                seen.outputs[LAST_STATES] = kept.stored(block)
             else:
                 seen.outputs[name] = block
         return seen
@@ -144,8 +144,8 @@ class Cache:
     ) -> Stored:
         """The signals of all rows, read where the store has them whole, computed in one pass where it has not.
 
-        `signals` maps a name ('logits', 'hidden:3', 'likeliest:64@1') to 'example' or 'token'; `model` loads the teacher when it is needed;
-        `view` is the task's, from stored rows to model inputs.
+        `signals` maps a name ('logits', 'hidden:3', 'likeliest:64@1') to 'example' or 'token'; `model` loads the teacher when it
+        is needed; `view` is the task's, from stored rows to model inputs.
         """
         started = time.monotonic()
         keys = {name: self.key(encoded, weights, name, dtype) for name in signals}
@@ -195,7 +195,7 @@ class Cache:
     ) -> None:
         """One pass over the rows in canonical batches, resumed after the last batch that reached the disk."""
         hidden = tuple(int(n[7:]) for n in missing if n.startswith("hidden:"))
-        made = [n for n in missing if few.read(n)]
+        made = {n: kept for n in missing if (kept := few.read(n))}
         outputs = [n for n in missing if not n.startswith("hidden:") and n not in made] + ([LAST_STATES] if made else [])
         many = batches.canonical(encoded.lengths)
         partial = self.folder / (".partial-" + records.digest(sorted(missing.values()))[:16])
@@ -209,7 +209,9 @@ class Cache:
                 through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden), view=view), done + 1
             ):
                 values = {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}
-                values = {n: v.cpu() for n, v in values.items() if n in missing} | {n: few.make(n, seen, rows).cpu() for n in made}
+                values = {n: v.cpu() for n, v in values.items() if n in missing} | {
+                    n: kept.make(seen, rows).cpu() for n, kept in made.items()
+                }
                 if not arrays:
                     arrays = _create(partial, values, signals, encoded)
                 _put(arrays, values, signals, encoded, rows)

@@ -111,12 +111,11 @@ class Teacher:
         setting, kind = ("top_k", "likeliest") if self.settings.top_k else ("draws", "drawn")
         many = self.settings.top_k or self.settings.draws or 0
         if needs.few not in (kind, "drawn"):
-            what = "likeliest next tokens" if kind == "likeliest" else "drawn next tokens"
-            raise ConfigError(f"signals.{setting}: the method takes more from the teacher than its {what}; leave it out, or take kd")
-        words = len(anatomy.output_weight(self.members[0].load()))
-        if kind == "likeliest" and many >= words:
+            what = f"the method takes more from the teacher than its {kind} next tokens"
+            raise ConfigError(f"signals.{setting}: {what}; leave it out, or take kd")
+        if kind == "likeliest" and many >= (words := len(anatomy.output_weight(self.members[0].load()))):
             raise ConfigError(f"signals.top_k: {many} of a vocabulary of {words} keeps it all; take fewer, or leave it out")
-        return {few.name_of(kind, many, needs.temperature): "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
+        return {few.Few(kind, many, needs.temperature).name: "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:
@@ -126,12 +125,13 @@ class Teacher:
         tokens = int(rows.starts[-1])
         each = {"example": 4 * labels * len(rows), "token": 4 * labels * tokens}
         wide = {LAST_STATES: 4 * width * tokens} | {f"hidden:{i}": 2 * width * tokens for i in needs.teacher.hidden}
-        size = sum(few.size(name) * tokens if few.read(name) else wide.get(name, each[kind]) for name, kind in signals.items())
-        if self.settings.source == "auto" and size > self.settings.budget_mb * MB and any(map(few.read, signals)):
-            raise ConfigError(
-                f"signals.budget_mb: {self.settings.budget_mb:,.0f} are fewer than the {size / MB:,.0f} MB of few classes; raise it"
-            )
+        wide |= {name: kept.size * tokens for name in signals if (kept := few.read(name))}
+        size = sum(wide.get(name, each[kind]) for name, kind in signals.items())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
+            if self.settings.top_k or self.settings.draws:
+                raise ConfigError(
+                    f"signals.budget_mb: {self.settings.budget_mb:,.0f} are fewer than the {size / MB:,.0f} MB of few classes; raise it"
+                )
             self.cache.talk.say(
                 f"teacher signals: {size / MB:,.0f} MB are over signals.budget_mb {self.settings.budget_mb:,.0f}; the teacher runs live"
             )

@@ -49,7 +49,7 @@ class _Pass(torch.autograd.Function):
         moved, turned = ctx.needs_input_grad[:2]
         total = torch.zeros((), device=hidden.device)
         found |= {name: torch.zeros((), device=hidden.device) for name, _, _ in parts}
-        grads = [torch.zeros_like(x) if wanted else None for x, wanted in ((hidden, moved), (weight, turned))]
+        to_hidden, to_weight = (torch.zeros_like(x) if wanted else None for x, wanted in ((hidden, moved), (weight, turned)))
         size = max(1, CELLS // len(weight))
         for start in range(0, len(hidden), size):
             at = slice(start, start + size)
@@ -60,13 +60,13 @@ class _Pass(torch.autograd.Function):
             if not loss.requires_grad:
                 continue
             [slope] = torch.autograd.grad(loss, logits)
-            if moved:
-                grads[0][at] = slope @ weight  # type: ignore[index]
-            if turned and slope.dtype == weight.dtype:
-                grads[1].addmm_(slope.t(), hidden[at])  # type: ignore[union-attr]
-            elif turned:
-                grads[1].add_(slope.t() @ hidden[at].to(slope.dtype))  # type: ignore[union-attr]
-        ctx.save_for_backward(*grads)
+            if to_hidden is not None:
+                to_hidden[at] = slope @ weight
+            if to_weight is not None and slope.dtype == weight.dtype:
+                to_weight.addmm_(slope.t(), hidden[at])
+            elif to_weight is not None:  # under autocast the product is of lower precision than the sum
+                to_weight.add_(slope.t() @ hidden[at].to(slope.dtype))
+        ctx.save_for_backward(to_hidden, to_weight)
         return total
 
     @staticmethod

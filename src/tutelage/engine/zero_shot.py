@@ -14,12 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from ..errors import ConfigError, DataError, MissingExtra
 from ..models.load import open_model
-from ..tasks import _tables
+from ..tasks import _metrics, _tables
 from .machine import Machine
 from .talk import Talk
 
@@ -86,8 +83,8 @@ def _facts(task: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
     for theirs, ours in METRICS.items():
         if theirs in samples[0]:
             right = int(sum(float(s[theirs]) for s in samples))
-            span = stats.binomtest(right, len(samples)).proportion_ci(LEVEL, method="wilson")
-            out[ours] = {"value": right / len(samples), "low": float(span.low), "high": float(span.high)}
+            low, high = _metrics.wilson(right, len(samples), LEVEL)
+            out[ours] = {"value": right / len(samples), "low": low, "high": high}
     return out
 
 
@@ -104,11 +101,11 @@ def read(path: Path) -> list[dict[str, Any]]:
         if not isinstance(text, str) or not isinstance(several, list) or len(several) < 2 or not all(isinstance(x, str) for x in several):
             raise DataError(f"{path}, line {number}: '{form[0]}' must be a text and '{form[1]}' a list of two texts or more")
         gold = line.get("gold")
-        if not isinstance(gold, int | np.integer) or not 0 <= gold < len(several):
+        if not isinstance(gold, int) or not 0 <= gold < len(several):
             raise DataError(f"{path}, line {number}: 'gold' must be a number from 0 to {len(several) - 1}; got {gold!r}")
         if out and form[0] not in out[0]:
             raise DataError(f"{path}, line {number}: is of another form than the first line; split the file in two")
-        out.append({form[0]: text, form[1]: several, "gold": int(gold)})
+        out.append({form[0]: text, form[1]: several, "gold": gold})
     return out
 
 

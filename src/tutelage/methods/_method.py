@@ -66,7 +66,7 @@ class Needs:
     """True where teacher and student are fed the same tokens or embeddings; other tokenizers are refused."""
     few: Literal["", "likeliest", "drawn"] = ""
     """Which few classes of a vocabulary may stand in for the teacher's outputs: none; its likeliest, where all terms go through
-    `over_rows` at `temperature` or `over_guesses`; also drawn ones, where all terms are KL(teacher || student)."""
+    `over_rows` at `temperature`; also drawn ones, where all terms are KL(teacher || student)."""
     temperature: float = 1.0
     """What `few` classes are tempered with."""
 
@@ -202,10 +202,19 @@ class See:
         return self._look(role) if inputs is None else self._live(role, inputs, places)
 
 
-def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, *, weight: float = 1.0) -> Term:
+def over_rows(
+    f: Callable[..., Tensor],
+    student: Seen,
+    teacher: Seen,
+    see: See,
+    *,
+    weight: float = 1.0,
+    of_few: Callable[[Tensor, Sparse], Tensor] | None = None,
+) -> Term:
     """Sum `f(student row, teacher row)` over the task's rows.
 
-    `f(student_logits, teacher_logits, kind=..., allowed=...)` gives one number a row.
+    `f(student_logits, teacher_logits, kind=..., allowed=...)` gives one number a row. Where the teacher is known by a few classes,
+    `of_few(student_logits, few)` does; without it, `f` is given both sides' kept classes, all others being one more.
     """
     pairs = list(zip(see.task.rows(student, see.batch), see.task.rows(teacher, see.batch), strict=True))
     if isinstance(states := pairs[0][0].logits, States):
@@ -213,7 +222,7 @@ def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, 
 
         def each(s: Tensor, t: Tensor | Sparse, gold: None) -> Tensor:
             if isinstance(t, Sparse):
-                return _to_few(f, s, t)
+                return of_few(s, t) if of_few else _of_few(f, s, t)
             return f(s, t, kind=rows.kind, allowed=rows.allowed)
 
         return Term(Tiled(each, states, cast(States | Sparse, theirs.logits)), rows.unit, weight)
@@ -223,28 +232,12 @@ def over_rows(f: Callable[..., Tensor], student: Seen, teacher: Seen, see: See, 
     return Term(total, pairs[0][0].unit, weight)
 
 
-def _to_few(f: Callable[..., Tensor], student: Tensor, teacher: Sparse) -> Tensor:
+def _of_few(f: Callable[..., Tensor], student: Tensor, teacher: Sparse) -> Tensor:
     """A distance of logits (rows, vocabulary) to a teacher known by a few classes."""
     if teacher.drawn:
         return losses.drawn_divergence(student, teacher.ids, teacher.log, teacher.temperature)
     own = losses.few_classes(student, teacher.ids, teacher.temperature)
     return f(own * teacher.temperature, teacher.log * teacher.temperature, kind="choice", allowed=None)
-
-
-def over_guesses(student: Seen, teacher: Seen, see: See, *, weight: float = 1.0) -> Term:
-    """Sum of the cross-entropy on the teacher's likeliest class over the task's rows; ties go to the first."""
-    [rows], [theirs] = (see.task.rows(seen, see.batch) for seen in (student, teacher))
-
-    def each(s: Tensor, t: Tensor | Sparse, gold: None = None) -> Tensor:
-        if isinstance(t, Sparse):
-            best = t.ids[..., 0]
-        else:
-            best = (t if rows.allowed is None else t.masked_fill(~rows.allowed, float("-inf"))).argmax(-1)
-        return losses.label_loss(s, best, kind="choice", allowed=rows.allowed)
-
-    if isinstance(rows.logits, States):
-        return Term(Tiled(each, rows.logits, theirs.logits), rows.unit, weight)
-    return Term(each(rows.logits, theirs.logits).sum(), rows.unit, weight)
 
 
 def scaled_distance(see: See, student: Seen, teacher: Seen, phi: float, *, margin: float = 0.0, weight: float = 1.0) -> Term:

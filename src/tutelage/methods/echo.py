@@ -16,8 +16,8 @@ from pydantic import Field
 from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
-from ..rows import Inside, Term
-from ._method import Facts, Method, Needs, See, Stage, Turn, one_of_several, over_guesses, over_rows
+from ..rows import Inside, Sparse, Term
+from ._method import Facts, Method, Needs, See, Stage, Turn, one_of_several, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ class Echo(Method):
         if self.soft_weight:
             out["soft"] = over_rows(self._distance, student, teacher, see, weight=self.soft_weight)
         if self.guess_weight:
-            out["guess"] = over_guesses(student, teacher, see, weight=self.guess_weight)
+            out["guess"] = over_rows(_guess, student, teacher, see, weight=self.guess_weight, of_few=_guess_of_few)
         return out
 
     def _distance(self, s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
@@ -97,3 +97,14 @@ class Echo(Method):
 
     def terms(self, see: See) -> dict[str, Term]:
         return {"label": see.task.label_term(see.student, see.batch)}
+
+
+def _guess(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
+    """Cross-entropy on the teacher's most likely class; ties go to the first."""
+    best = (t if allowed is None else t.masked_fill(~allowed, float("-inf"))).argmax(-1)
+    return losses.label_loss(s, best, kind="choice", allowed=allowed)
+
+
+def _guess_of_few(s: Tensor, t: Sparse) -> Tensor:
+    """The same where the teacher is known by its likeliest classes, the first of which it is."""
+    return losses.label_loss(s, t.ids[..., 0], kind="choice")

@@ -52,6 +52,14 @@ def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
     return float(metrics.f1_score(gold.astype(np.int64), predicted, average=average, zero_division=0.0))
 
 
+def wilson(right: int, of: int, level: float) -> tuple[float, float]:
+    """Wilson's interval of a proportion, as scipy computes it."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, of).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
     """Every metric, and an interval for the primary one: Wilson's for accuracy, else a percentile bootstrap over items.
 
@@ -60,10 +68,7 @@ def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: floa
     predicted, gold = _labelled(predicted, gold)
     metrics = task.score(predicted, gold)
     if task.primary == "accuracy":
-        from scipy.stats import binomtest
-
-        found = binomtest(int((predicted == gold).sum()), len(gold)).proportion_ci(level, method="wilson")
-        low, high, method = float(found.low), float(found.high), "Wilson"
+        low, high, method = *wilson(int((predicted == gold).sum()), len(gold), level), "Wilson"
     else:
         draws = np.concatenate([d[0] for d in _draws(task, [predicted], gold, seed)])
         low, high, method = *_percentiles(draws, level), "bootstrap"
