@@ -87,6 +87,36 @@ def test_the_error_of_a_map_is_the_relative_change_of_the_layers_output(looked):
     assert np.isnan(found.errors[0, 4]).all() and not np.isnan(found.errors[1, 4]).any()
 
 
+def test_idleness_is_the_cosine_before_and_after_attention_and_layer(looked):
+    model, ids, found = looked
+    with torch.no_grad():
+        wanted = torch.zeros(2, 5)
+        for sample in ids:
+            states = model.model(sample[None], output_hidden_states=True).hidden_states
+            ends = [*states[1:-1], None]  # the last one shown is behind the final norm
+            for i, layer in enumerate(model.model.layers):
+                kept = []
+                hook = layer.post_attention_layernorm.register_forward_hook(lambda m, given, out, kept=kept: kept.append(given[0]))
+                last = layer.register_forward_hook(lambda m, given, out, kept=kept: kept.append(out[0]))
+                model.model(sample[None])
+                hook.remove()
+                last.remove()
+                assert ends[i] is None or torch.allclose(kept[1], ends[i])
+                wanted[:, i] += torch.stack([F.cosine_similarity(states[i], k, dim=-1).mean() for k in kept])
+    assert np.allclose(found.idle, wanted / 3, atol=1e-5)
+
+
+def test_dropping_takes_the_idlest_attention_and_its_measured_loss_is_the_models(looked):
+    model, ids, found = looked
+    made = rules.make("drop", found, model.config, share=0.4)
+    gone = [i for i, a in enumerate(made.attention) if a["kind"] == "none"]
+    assert set(gone) == set(np.argsort(found.idle[0])[-2:].tolist()) and not made.echoes
+    student = echoes.convert(model, made.attention).eval()
+    with torch.no_grad():
+        loss = F.cross_entropy(student(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    assert np.isclose(meter.Meter(model, ids).loss(made.attention), float(loss), rtol=1e-5)
+
+
 def test_an_analysis_is_the_same_after_it_was_saved(looked, tmp_path):
     found = looked[2]
     found.write(tmp_path)
@@ -163,6 +193,7 @@ def test_exchanged_heads_are_never_worse_than_each_heads_own_best(looked):
         ({"rule": "greedy", "share": 0.4}, r"rule: greedy measures losses and needs text"),
         ({"rule": "blocks", "block": 1}, r"block: must be 2 or more"),
         ({"rule": "blocks", "share": 0.4}, r"share: has no effect on rule blocks"),
+        ({"rule": "drop", "share": 0.4, "head_maps": True}, r"head_maps: has no effect on rule drop"),
     ],
 )
 def test_rules_refuse_what_cannot_be(looked, settings, sentence):
@@ -328,6 +359,18 @@ def test_analyze_and_plan_by_the_verbs(small, tmp_path):
         "echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path / "found", "--out", tmp_path / "two", "--json"
     )
     assert [a.get("source") for a in json.loads(explicit.stdout)["plan"]] == [None, 0, None, 2, None]
+
+
+def test_a_plan_that_drops_attention_is_made_told_and_followed(small, tmp_path):
+    text = ("--data", small / "text.txt", "--tokens", 32, "--samples", 2, "--threads", 1)
+    done = run("echo", "plan", small / "tiny", *text, "--share", 0.4, "--rule", "drop", "--analysis", small / "seen", "--out", tmp_path)
+    assert done.exit_code == 2 and "holds no whole analysis" in done.stderr
+    assert run("echo", "analyze", small / "tiny", *text, "--out", tmp_path, "--json").exit_code == 0
+    done = run("echo", "plan", small / "tiny", *text, "--share", 0.4, "--rule", "drop", "--analysis", tmp_path, "--out", tmp_path)
+    assert done.exit_code == 0 and "2 of 5 layers lose their attention" in done.stdout and "none, no attention" in done.stdout
+    assert "none, no attention" in (tmp_path / "report.html").read_text()
+    student = EchoAttention(plan=str(tmp_path / "plan.json"))(load.open_model(str(small / "tiny"), {}, auto="AutoModelForCausalLM").model)
+    assert sum(layer.attends for layer in student.model.layers) == 3
 
 
 def test_the_surgery_puts_refitted_projections_in(small, tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import decoders
 import pytest
 import torch
 import transformers
 from transformers import AutoModelForSequenceClassification
 
 from tutelage.errors import ConfigError, ModelError
-from tutelage.models import anatomy
+from tutelage.models import anatomy, echoes
+from tutelage.models.plan import OWN
 from tutelage.surgery.fresh import Fresh
 from tutelage.surgery.keep_layers import KeepLayers
 
@@ -44,7 +46,7 @@ def outputs(model):
 
 
 def test_every_listed_family_has_a_model_here():
-    assert set(FAMILIES) == set(anatomy.STACKS)
+    assert {*FAMILIES, "tutelage-echo"} == set(anatomy.STACKS)  # the last is tested below: it is no classifier
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -98,6 +100,23 @@ def test_more_layers_than_there_are_is_refused():
         KeepLayers(keep="first", count=7).kept(6)
     with pytest.raises(ConfigError, match="keep_layers: layer 9 asked for; the model has layers 0 to 5"):
         KeepLayers(layers=(0, 9)).kept(6)
+
+
+def test_layers_of_an_echoing_model_keep_their_sources_under_new_numbers():
+    whole = echoes.convert(decoders.model(), decoders.ALL)
+    small = KeepLayers(layers=(0, 2, 4))(whole)
+    assert [a.get("source") for a in small.config.attention] == [None, None, 1]
+    assert torch.equal(small.model.layers[2].self_attn.v_proj.weight, whole.model.layers[4].self_attn.v_proj.weight)
+    ids, mask, _ = decoders.texts()
+    with torch.no_grad():
+        states = whole.model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        assert torch.allclose(small.model(ids, attention_mask=mask, output_hidden_states=True).hidden_states[1], states[1], atol=1e-5)
+        assert torch.equal(KeepLayers(layers=(0, 1, 2, 3, 4))(whole)(ids).logits, whole(ids).logits)
+    with pytest.raises(ModelError, match="layer 3 takes its attention from layer 2, which goes; keep it too"):
+        KeepLayers(layers=(0, 1, 3))(whole)
+    with pytest.raises(ModelError, match="some layers take their attention from others"):
+        Fresh(layers=2)(whole)
+    assert Fresh(layers=2)(echoes.convert(decoders.model(), [OWN] * 5)).config.attention == [OWN] * 2
 
 
 def test_an_unknown_family_is_refused_by_name():

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import decoders
 import numpy as np
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
@@ -22,7 +23,9 @@ from tutelage.engine.teacher import Member, Teacher
 from tutelage.methods._method import Facts, See
 from tutelage.recipe import Signals, Training
 from tutelage.rows import Batch, Rows, Seen, Term
+from tutelage.tasks._packing import NO_TARGET, pack
 from tutelage.tasks._task import Encoded, Task
+from tutelage.tasks.language import Language
 
 VOCABULARY, LABELS = 50, 3
 
@@ -111,6 +114,8 @@ MORE = {
     "continuation-step": {"labels": "step", "label_from": 0.5, "margin": 0.0},
     "echo": {"layers": (1,)},
     "echo-one": {"layers": (1,), "label_share": 0.0, "direction": "teacher_first", "temperature": 2.0},
+    "gkd-half": {"share": 0.5, "hard_weight": 0.5, "form": "kl", "temperature": 2.0},
+    "gkd-teacher": {"writer": "teacher", "hard_weight": 0.5, "every": 2},
     "kd-jsd": {"form": "jsd", "mix": 0.3},
     "kd-mse": {"form": "mse"},
     "kd-reverse": {"form": "reverse_kl"},
@@ -126,6 +131,19 @@ WHOLE_STEP = ("dist",)
 """Methods with a term that compares the rows of a step."""
 SLOW = {"dist": 100}
 """By how much a rate must be lower to keep rounding small: correlations of nearly equal probabilities lose digits."""
+
+
+def text(number: int = 20, seed: int = 0) -> Encoded:
+    """Packed rows of 12 tokens, with one document or several in each."""
+    draw = np.random.default_rng(seed)
+    documents = [(draw.integers(3, 97, draw.integers(4, 20)).tolist(), [True] * 20) for _ in range(number)]
+    columns, targets, lengths = pack(documents, 12)
+    numbers = np.zeros(len(lengths), dtype=np.int64)
+    return Encoded(columns, lengths, numbers, extra={"target": targets - NO_TARGET}, pad={"input_ids": 0}, mask=False)
+
+
+def decoder(depth: int = 2, seed: int = 0) -> Any:
+    return decoders.model(num_hidden_layers=depth, seed=seed, hidden_size=24, intermediate_size=32, num_attention_heads=2)
 
 
 def method(name: str, **changes: Any) -> Any:
@@ -152,6 +170,10 @@ class Bench:
     """Whether checkpoints and roles with the task's head are copies of the teacher."""
 
     def loop(self, on_step=lambda state: None) -> Loop:
+        if self.method.writes_text:
+            self.task, self.data, self.dev = Language(data="none", tokens=12), text(), text(8, seed=9)
+            self.student = self.student or decoder(1, seed=2)
+            self.teacher = self.teacher or decoder(2, seed=1)
         machine, talk = Machine(threads=1), Talk()
         student = self.student or bert(1, seed=2, dropout=self.dropout)
         teacher = (self.teacher or bert(2, seed=1, dropout=self.dropout)).eval()

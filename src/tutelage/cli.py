@@ -177,7 +177,7 @@ def analyze(
 @echo.command(epilog="Example: tutelage echo plan smollm2 --share 0.4   |   tutelage echo plan smollm2 --layers 20:19,21:19")
 @_text_options
 @click.option("--share", type=float, help="Share of all layers that shall echo, such as 0.4.")
-@click.option("--rule", default="dynamic", show_default=True, help="dynamic, greedy (measures losses), paper or blocks.")
+@click.option("--rule", default="dynamic", show_default=True, help="dynamic, greedy (measures losses), paper, blocks, or drop.")
 @click.option("--layers", help="An explicit plan instead of a rule: ECHO:SOURCE,ECHO:SOURCE...")
 @click.option("--block", default=2, show_default=True, help="Layers of a block, for rule blocks.")
 @click.option("--head-maps/--no-head-maps", default=None, help="Whether heads may echo the heads that fit them best [as the rule does].")

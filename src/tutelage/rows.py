@@ -108,6 +108,8 @@ class Rows:
     gold: Tensor | None = None
     allowed: Tensor | None = None
     unit: str = "example"
+    by: Tensor | None = None
+    """What each row's distance is multiplied with, (rows,); None weighs all alike. For rows of `States`."""
     share: float = 1.0
     """This kind's share among the task's kinds of rows; 1/2 each for span starts and ends."""
 

@@ -2,7 +2,8 @@
 
 Source: EchoAtt, arXiv:2409.14595, section 3 and figures 1 and 2 (`similarity` and `scores`). The error of an echo is ours: the
 squared change of a layer's attention output, relative to the squared norm of the hidden state it is added to, token by
-token, since the norm at the entry of every sublayer makes it blind to anything else.
+token, since the norm at the entry of every sublayer makes it blind to anything else. `idle` is LLM-Drop's ranking,
+arXiv:2406.15786, section 3.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .. import records
 from ..errors import ConfigError
 from ..models.echo_attention import EchoForCausalLM, make_maps
 
-FORMAT = 1
+FORMAT = 2
 MOST_HEADS = 16
 """Heads up to which head maps are found jointly: the table of all pairs of choices grows with the fourth power."""
 STRIDE = 4
@@ -40,6 +41,9 @@ class Analysis:
     errors: np.ndarray
     """(layers, layers, heads, heads): relative squared change where head h of the second layer echoes head g of the first, at
     [first, second, h, g]; NaN beyond `distance`."""
+    idle: np.ndarray
+    """(2, layers): cosine of hidden states before and after a layer's attention, and before and after the whole layer; a mean over
+    tokens. What changes nothing has 1."""
     joint: np.ndarray | None
     """(layers, distance, heads * heads, heads * heads): products of the changes that two choices make, at [second, back - 1];
     None for models with more than MOST_HEADS heads."""
@@ -81,7 +85,8 @@ class Analysis:
             if about.pop("format") != FORMAT:
                 raise ValueError("of another version")
             about = {k: v for k, v in about.items() if k not in ("similarity", "scores")}
-            return cls(found["similarity"], found["heads"], found["errors"], found.get("joint"), about.pop("key_heads"), about)
+            arrays = {name: found[name] for name in ("similarity", "heads", "errors", "idle")}
+            return cls(**arrays, joint=found.get("joint"), key_heads=about.pop("key_heads"), about=about)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
             raise ConfigError(f"{folder}: holds no whole analysis ({fault}); make one with 'tutelage echo analyze'") from None
 
@@ -108,8 +113,10 @@ def analyse(
     for second in range(1, layers):
         errors[max(0, second - distance) : second, second] = 0.0
     joint = torch.zeros(layers, distance, heads**2, heads**2, device=device) if heads <= MOST_HEADS else None
+    idle = torch.zeros(2, layers, device=device)
     for sample in samples:
         maps, seen = _look(model, sample[None].to(device))
+        idle += torch.tensor([layer.idle for layer in seen], device=device).T
         flat = maps.flatten(0, 1).flatten(1)
         products = (flat @ flat.T).view(layers, heads, layers, heads)
         norms = flat.norm(dim=1).view(layers, heads)
@@ -128,6 +135,7 @@ def analyse(
         similarity=(similarity / number).cpu().numpy(),
         heads=(pairs / number).transpose(1, 2).contiguous().cpu().numpy(),
         errors=(errors / number).cpu().numpy(),
+        idle=(idle / number).cpu().numpy(),
         joint=None if joint is None else joint.cpu().numpy(),
         key_heads=config.num_key_value_heads,
         about=facts,
@@ -144,6 +152,8 @@ class _Layer:
     """(tokens, 1): of the hidden states that the attention is added to."""
     out: Tensor
     """(width, heads, size): the output projection."""
+    idle: list[float]
+    """Mean cosine of the hidden states before and after the attention; then before and after the layer."""
 
 
 def _look(model: EchoForCausalLM, sample: Tensor) -> tuple[Tensor, list[_Layer]]:
@@ -151,27 +161,38 @@ def _look(model: EchoForCausalLM, sample: Tensor) -> tuple[Tensor, list[_Layer]]
     config, hooks = model.config, []
     heads, tokens = config.num_attention_heads, sample.shape[1]
     maps = torch.empty(config.num_hidden_layers, heads, tokens, tokens, device=sample.device)
-    norms: list[Tensor] = []
+    before: list[Tensor] = []
     found: list[_Layer] = []
 
     def enter(module: Any, given: tuple[Any, ...]) -> None:
-        norms.append(given[0][0].float().norm(dim=-1, keepdim=True))
+        before.append(given[0][0].float())
+
+    def leave(module: Any, given: tuple[Any, ...], out: tuple[Any, ...]) -> None:
+        found[-1].idle.append(_cosine(before[-1], out[0][0].float()))
 
     def keep(module: Any, given: tuple[Any, ...], named: dict[str, Any], out: tuple[Any, ...]) -> None:
         q, k, v, _ = out[2]
         place = maps[module.layer_idx]
         place.copy_(make_maps(q, k, named["attention_mask"], module.scaling, triangle=False)[0][0])
         weight = module.o_proj.weight.float().view(-1, heads, config.head_dim)
-        found.append(_Layer(place, v[0].float(), norms[module.layer_idx], weight))
+        state = before[-1]
+        idle = [_cosine(state, state + out[0][0].float())]
+        found.append(_Layer(place, v[0].float(), state.norm(dim=-1, keepdim=True), weight, idle))
 
     for layer in model.model.layers:
         hooks += [layer.register_forward_pre_hook(enter), layer.self_attn.register_forward_hook(keep, with_kwargs=True)]
+        hooks.append(layer.register_forward_hook(leave))
     try:
         model.model(sample, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
     return maps, found
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """Mean over tokens."""
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=-1).mean())
 
 
 def _changes(seen: list[_Layer], second: int, distance: int, errors: Tensor, joint: Tensor | None, config: Any) -> None:

@@ -65,6 +65,8 @@ class Meter:
     ) -> tuple[Tensor, Any]:
         layer: Any = self.model.model.layers[i]
         mask = masks[self.model.config.layer_types[i]]
+        if entry["kind"] == "none":
+            return state + layer.mlp(layer.post_attention_layernorm(state)), None
         if module is None:
             return layer(state, None, attention_mask=mask, **rest)
         out, _, given = module(layer.input_layernorm(state), left[entry["source"]], attention_mask=mask, **rest)

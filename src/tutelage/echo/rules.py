@@ -1,7 +1,7 @@
 """Rules that choose which layers echo which, and by which heads.
 
 Source: EchoAtt, arXiv:2409.14595, section 3 and table 6 (`paper`), LazyFormer, arXiv:2102.12702 (`blocks`). `dynamic` and
-`greedy` are ours.
+`greedy` are ours. `drop` takes the attention itself away: LLM-Drop, arXiv:2406.15786, section 3.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..find import near
-from ..models.plan import Plan, of_pairs
+from ..models.plan import OWN, Plan, of_pairs
 from .analysis import Analysis
 from .meter import Meter
 
-RULES = ("dynamic", "greedy", "paper", "blocks")
+RULES = ("dynamic", "greedy", "paper", "blocks", "drop")
 Pairs = dict[int, int]
 """Echoing layer -> source."""
 
@@ -49,13 +49,19 @@ def make(
 
     `head_maps` lets heads echo the head that fits them best; the default is what the rule's source does (not `paper` and
     `blocks`). `paper` takes the layers that it ranks first, without a share those above the largest gap. `blocks` cuts the
-    layers above the gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most `trials` plans.
+    layers above the gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most `trials` plans. `drop` lets
+    the layers whose attention changes hidden states least do without it, and no layer echoes.
     Raises ConfigError for a share that leaves no source, and for a rule that cannot reach it.
     """
-    foresee(rule, share, block, config)
+    foresee(rule, share, block, config, head_maps)
     layers = analysis.layers
     if analysis.heads.shape[-1] != config.num_attention_heads or layers != config.num_hidden_layers:
         raise ConfigError("analysis: is of a model of another shape; analyse this one")
+    if rule == "drop":
+        assert share is not None
+        gone = set(idlest(analysis.idle[0], number_of(share, layers)))
+        entries = tuple({"kind": "none"} if i in gone else OWN for i in range(layers))
+        return Plan(entries, config.num_attention_heads, config.num_key_value_heads, {"rule": rule, "share": share})
     maps = rule in ("dynamic", "greedy") if head_maps is None else head_maps
     choose = Heads(analysis) if maps else None
     if rule == "blocks":
@@ -74,10 +80,12 @@ def make(
     return with_heads(pairs, choose, config, about)
 
 
-def foresee(rule: str, share: float | None, block: int, config: Any) -> None:
+def foresee(rule: str, share: float | None, block: int, config: Any, head_maps: bool | None = None) -> None:
     """Refuse what no analysis can help; raises ConfigError."""
     if rule not in RULES:
         raise ConfigError(f"rule: no rule '{rule}'{near(rule, RULES)} ({', '.join(RULES)}, or explicit pairs)")
+    if rule == "drop" and head_maps is not None:
+        raise ConfigError("head_maps: has no effect on rule drop, whose layers echo nothing; leave it out")
     if rule == "blocks":
         if block < 2:
             raise ConfigError(f"block: must be 2 or more; got {block}")
@@ -92,6 +100,11 @@ def foresee(rule: str, share: float | None, block: int, config: Any) -> None:
 def with_heads(pairs: Mapping[int, int], choose: Heads | None, config: Any, about: Mapping[str, Any] | None = None) -> Plan:
     """The plan of these pairs, each echo with the head map that fits it best, or without maps."""
     return of_pairs({j: (i, choose.best(i, j)[1]) if choose else i for j, i in sorted(pairs.items())}, config, about)
+
+
+def idlest(idle: np.ndarray, count: int) -> list[int]:
+    """The `count` layers of the highest cosine before and after, by number."""
+    return sorted(int(i) for i in np.argsort(-idle, kind="stable")[:count])
 
 
 # ---- the paper's rule

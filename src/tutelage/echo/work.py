@@ -80,7 +80,7 @@ def plan(
     """
     desk = _Desk(model, text, threads, talk)
     if pairs is None:
-        rules.foresee(rule, share, block, desk.model.config)
+        rules.foresee(rule, share, block, desk.model.config, head_maps)
     else:
         if share is not None:
             raise ConfigError("share: has no effect beside explicit pairs; leave it out")
@@ -148,7 +148,7 @@ class _Desk:
         cost = price(self.model.config, made.attention, tokens=self.text.tokens)
         out.mkdir(parents=True, exist_ok=True)
         kept, projections = None, {}
-        if again:
+        if again and made.echoes:
             with self.talk.task("layers refitted", made.layers) as advance:
                 projections = refit(self.model, made, self.samples(found.about["samples"]), advance=advance)
             kept = echoes.save_projections(projections, out / PROJECTIONS, self.weights)

@@ -32,7 +32,7 @@ def make(
             new = refresh(look(move(rows.batch(numbers), machine.device)))
         place += numbers.tolist()
         for name, block in new.items():
-            blocks = block.detach().float().cpu()
+            blocks = (block.detach().float() if block.is_floating_point() else block).cpu()
             parts.setdefault(name, []).extend(b[:n] if rows.ragged else b for b, n in zip(blocks, rows.lengths[numbers], strict=True))
     back = np.argsort(place, kind="stable")
     join = torch.cat if rows.ragged else torch.stack
@@ -41,11 +41,13 @@ def make(
 
 def encoded(rows: Encoded, tensors: Mapping[str, torch.Tensor], augment: Augment) -> Encoded:
     """The augmented rows as data of their own, without labels; inputs that the new ones replace are dropped."""
-    new = {name: value.numpy() for name, value in tensors.items()}
+    made = {name: value.numpy() for name, value in tensors.items()}
+    new = {name: value for name, value in made.items() if name not in rows.extra}
+    extra = rows.extra | {name: value for name, value in made.items() if name in rows.extra}
     gold = np.full_like(rows.gold, np.nan if np.issubdtype(rows.gold.dtype, np.floating) else -1)
     ragged, fixed = rows.ragged, rows.fixed
     if rows.ragged:
         ragged = {k: v for k, v in rows.ragged.items() if k not in augment.drops} | new
     else:
         fixed = {k: v for k, v in rows.fixed.items() if k not in augment.drops} | new
-    return Encoded(ragged, rows.lengths, gold, fixed=fixed, pad=rows.pad, mask=rows.mask, extra=rows.extra)
+    return Encoded(ragged, rows.lengths, gold, fixed=fixed, pad=rows.pad, mask=rows.mask, extra=extra)

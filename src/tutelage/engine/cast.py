@@ -21,6 +21,7 @@ from .checkpoint import State
 from .forward import forward
 from .machine import Machine
 from .talk import Talk
+from .write import continuations
 
 NOBODY = Turn(lambda see: {}, role="")
 """The turn in which every role is frozen."""
@@ -101,7 +102,12 @@ class Cast:
     def see(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, progress: Progress, seed: int) -> See:
         """What a turn's terms look through; `seed` is that of the rows' own draws."""
         look = functools.partial(self._look, stage, turn, batch, encoded)
-        return See(look, self.tables(stage), self.job.task, batch, progress, self.maps, seed)
+        return See(look, self.tables(stage), self.job.task, batch, progress, self.maps, seed, functools.partial(self._write, stage))
+
+    def _write(self, stage: Stage, role: str, prompts: Any, lengths: Any, draws: Any, temperature: float) -> list[torch.Tensor]:
+        """What a role writes after these prompts."""
+        with self.machine.autocast(self.dtype, cached=False):
+            return continuations(self.model(stage, role), prompts, lengths, draws, temperature)
 
     def tables(self, stage: Stage) -> Callable[[str], torch.Tensor]:
         """A role's table of input embeddings by its name."""

@@ -92,6 +92,10 @@ class Teacher:
 
     def _one(self, member: Member, needs: Needs, labels: int) -> Source:
         dtype = self.machine.precision(self.settings.precision)
+        if needs.live:
+            if self.settings.source == "cached":
+                raise ConfigError("signals.source: the method shows the teacher made rows alone, so nothing is cached; use auto or live")
+            return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
         if self.task.varies:
             if self.settings.source == "cached":
                 raise ConfigError(

@@ -20,6 +20,7 @@ from ..methods._method import Facts, Method, Stage
 from ..models import anatomy
 from ..models.load import Loaded, open_config, open_model, tokenizer_digest, weights_digest
 from ..recipe import Recipe, Training
+from ..rows import LAST_STATES
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
 from . import course
@@ -206,6 +207,8 @@ class Workshop:
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         facts = self.facts(method, start, training, rows)
         method.roles(facts)
+        if method.writes_text and LAST_STATES not in self.task.outputs:
+            raise ConfigError(f"method: '{method.name}' writes running text, and this task has none; take the task language, or kd")
         stages = method.stages(facts)
         for stage in stages:
             method.needs(facts, stage.name)

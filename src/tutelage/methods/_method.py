@@ -64,6 +64,8 @@ class Needs:
     """True for terms that are not free of a shift of the logits; a file of probabilities cannot serve them."""
     same_tokens: bool = False
     """True where teacher and student are fed the same tokens or embeddings; other tokenizers are refused."""
+    live: bool = False
+    """True where the teacher is asked about made rows alone, so that storing its signals of the training rows would be in vain."""
     few: Literal["", "likeliest", "drawn"] = ""
     """Which few classes of a vocabulary may stand in for the teacher's outputs: none; its likeliest, where all terms go through
     `over_rows` at `temperature`; also drawn ones, where all terms are KL(teacher || student)."""
@@ -126,8 +128,8 @@ class Augment:
 
     refresh: Callable[[See], dict[str, Tensor]]
     """From a batch (all roles frozen, inputs may carry gradients) to new model inputs of the same rows: (rows, ...) or
-    (rows, tokens, ...) each, in place of the batch's input of that name. A name of the form 'teacher:inputs_embeds'
-    is fed to the teacher alone."""
+    (rows, tokens, ...) each, in place of the batch's input or extra column of that name. A name of the form
+    'teacher:inputs_embeds' is fed to the teacher alone."""
     once: Callable[[Callable[[str], Tensor]], Any] | None = None
     """Called once before each refresh with the look-up of roles' embedding tables; what it gives is `see.once`."""
     every: int = 1
@@ -168,9 +170,10 @@ class See:
         progress: Progress,
         maps: Mapping[str, nn.Module] | nn.ModuleDict,
         seed: int = 0,
+        write: Callable[..., list[Tensor]] | None = None,
     ):
         self._look = functools.cache(look)
-        self._live = look
+        self._live, self._write = look, write
         self.embeddings = embeddings
         """A role's table of input embeddings, (vocabulary, width), by the role's name."""
         self.task, self.batch, self.progress, self.maps, self._seed = task, batch, progress, maps, seed
@@ -193,6 +196,23 @@ class See:
 
         seeds = by_row(self._seed, self.batch.index.tolist())
         return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def rewritten(self, writer: str, *, kept: float, temperature: float) -> See:
+        """This step on text that a role wrote: each stretch of predicted text after its first share `kept` (`Language.stretches`).
+
+        The writer draws at this temperature, 0 being greedy, and stops at its end token. Only what it wrote is predicted.
+        """
+        assert self._write is not None
+        ids, draws = self.batch.inputs["input_ids"], self.generators()
+        ends = self.task.stretches(self.batch, kept)
+        prompts = [ids[row, start:cut] for row, start, cut, _ in ends]
+        texts = self._write(writer, prompts, [stop - cut for *_, cut, stop in ends], [draws[row] for row, *_ in ends], temperature)
+        batch = self.task.rewritten(self.batch, ends, texts)
+
+        def look(role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
+            return self._live(role, batch.inputs if inputs is None else inputs, places)
+
+        return See(look, self.embeddings, self.task, batch, self.progress, self.maps, self._seed, self._write)
 
     def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
         """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them.
@@ -220,12 +240,13 @@ def over_rows(
     if isinstance(states := pairs[0][0].logits, States):
         [(rows, theirs)] = pairs
 
-        def each(s: Tensor, t: Tensor | Sparse, gold: None) -> Tensor:
+        def each(s: Tensor, t: Tensor | Sparse, by: Tensor | None) -> Tensor:
             if isinstance(t, Sparse):
                 return of_few(s, t) if of_few else _of_few(f, s, t)
-            return f(s, t, kind=rows.kind, allowed=rows.allowed)
+            found = f(s, t, kind=rows.kind, allowed=rows.allowed)
+            return found if by is None else found * by
 
-        return Term(Tiled(each, states, cast(States | Sparse, theirs.logits)), rows.unit, weight)
+        return Term(Tiled(each, states, cast(States | Sparse, theirs.logits), gold=rows.by), rows.unit, weight)
     total: Any = 0
     for s, t in pairs:
         total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()
@@ -282,6 +303,8 @@ class Method:
     is_part = False
     name = ""
     uses_teacher = True
+    writes_text = False
+    """True for methods that learn from text which a role writes; they need a task of running text."""
 
     def terms(self, see: See) -> dict[str, Term]:
         """The student's weighted terms by name, for methods of one stage and one turn."""

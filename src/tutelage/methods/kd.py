@@ -46,7 +46,7 @@ class Kd(Method):
     0.1)."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        if self.form == "mse" and self.temperature != 2.0:
+        if self.form == "mse" and self.temperature != type(self).temperature:
             yield "temperature", "has no effect with form mse; leave it out"
         if self.mix is not None and self.form not in MIXED:
             yield "mix", f"has no effect with form {self.form}; leave it out"
@@ -61,17 +61,20 @@ class Kd(Method):
         return Needs(raw_logits=self.form == "mse", few=few, temperature=self.temperature)
 
     def terms(self, see: See) -> dict[str, Term]:
-        if self.form == "kl":
-            return soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
-        if self.form == "mse":
-            out = {"soft": scaled_distance(see, see.student, see.teacher, 1.0, weight=self.soft_weight)}
-        else:
-            out = {"soft": over_rows(self._distance, see.student, see.teacher, see, weight=self.soft_weight)}
+        out = {"soft": self.soft(see)} if self.soft_weight else {}
         if self.hard_weight:
             out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
         return out
 
+    def soft(self, see: See) -> Term:
+        """The weighted distance to the teacher."""
+        if self.form == "mse":
+            return scaled_distance(see, see.student, see.teacher, 1.0, weight=self.soft_weight)
+        return over_rows(self._distance, see.student, see.teacher, see, weight=self.soft_weight)
+
     def _distance(self, s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
+        if self.form == "kl":
+            return losses.soft_targets(s, t, kind=kind, allowed=allowed, temperature=self.temperature)
         if self.form == "reverse_kl":
             return losses.divergence(t, s, temperature=self.temperature, allowed=allowed)
         of, mix = MIXED[self.form]

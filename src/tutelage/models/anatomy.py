@@ -22,6 +22,7 @@ STACKS = {
     "qwen2": "layers",
     "qwen3": "layers",
     "roberta": "encoder.layer",
+    "tutelage-echo": "layers",
     "xlm-roberta": "encoder.layer",
 }
 """Model type -> path of the layer stack below the base model."""
@@ -73,6 +74,8 @@ def resize(config: Any, *, layers: Sequence[int] | None = None, **sizes: int) ->
     if getattr(config, "layer_types", None):
         old = config.layer_types
         new.layer_types = [old[i % len(old)] for i in (layers if layers is not None else range(depth))]
+    if isinstance(getattr(config, "attention", None), list):
+        new.attention = _attention(config.attention, layers, depth, "heads" in sizes)
     new.num_hidden_layers = depth
     names = {"width": "hidden_size", "heads": "num_attention_heads", "inner": INNER.get(family, "intermediate_size")}
     for name, value in sizes.items():
@@ -85,6 +88,19 @@ def resize(config: Any, *, layers: Sequence[int] | None = None, **sizes: int) ->
     if "width" in sizes and hasattr(config, "embedding_size"):
         new.embedding_size = new.hidden_size
     return new
+
+
+def _attention(entries: Sequence[Any], layers: Sequence[int] | None, depth: int, other_heads: bool) -> list[dict[str, Any]]:
+    """How the layers of a smaller echoing model attend. Raises ModelError where a layer would lose what it takes from."""
+    if layers is None and (depth != len(entries) or other_heads):
+        if any(a["kind"] != "own" for a in entries):
+            raise ModelError("surgery: some layers take their attention from others, so depth and heads stay; take the unshared model")
+        return [{"kind": "own"}] * depth
+    place = {old: new for new, old in enumerate(layers if layers is not None else range(depth))}
+    for old in place:
+        if entries[old].get("source", old) not in place:
+            raise ModelError(f"surgery: layer {old} takes its attention from layer {entries[old]['source']}, which goes; keep it too")
+    return [{**entries[old], **({"source": place[entries[old]["source"]]} if "source" in entries[old] else {})} for old in place]
 
 
 def kept_state(model: Any, layers: Sequence[int]) -> dict[str, Tensor]:

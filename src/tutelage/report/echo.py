@@ -54,7 +54,9 @@ def verdict(found: Mapping[str, Any]) -> str:
         best = np.argsort(found["scores"])[::-1][:3]
         return f"Of {layers} layers, {', '.join(str(i) for i in sorted(best))} attend most like the others."
     echoing, price, loss = _echoes(plan), found["price"], found.get("loss")
-    saved = f"{len(echoing)} of {layers} layers echo: {words.count(price['parameters_saved'])} parameters "
+    dropped = sum(entry["kind"] == "none" for entry in plan)
+    what = f"{len(echoing)} of {layers} layers echo" if not dropped else f"{dropped} of {layers} layers lose their attention"
+    saved = f"{what}: {words.count(price['parameters_saved'])} parameters "
     saved += f"({price['parameters_saved'] / price['parameters']:.1%}) and {price['kv_share_saved']:.1%} of the key-value cache are saved"
     if not loss:
         return saved + "."
@@ -94,8 +96,11 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Layer, source, heads and similarity of each echo, as text."""
     aligned = np.asarray(found["aligned"])
     out = []
-    for i in _echoes(found["plan"]):
-        entry = found["plan"][i]
+    for i, entry in enumerate(found["plan"]):
+        if entry["kind"] == "none":
+            out.append((str(i), "none, no attention", "", ""))
+        if entry["kind"] != "echo":
+            continue
         heads = " ".join(str(h) for h in entry["heads"]) if entry.get("heads") else "each its own number"
         out.append((str(i), str(entry["source"]), heads, f"{aligned[entry['source'], i]:.2f}"))
     return out

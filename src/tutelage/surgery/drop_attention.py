@@ -1,7 +1,7 @@
 """Layers without attention: the sublayer, its norm and its caches are gone, the feed-forward part stays.
 
 Source: He et al. 2024 (LLM-Drop), arXiv:2406.15786, section 3.
-Departures: which layers lose it is given by number; the paper ranks them by the cosine of a sublayer's input and output.
+Departures: which layers lose it is given by number; `tutelage echo plan --rule drop` ranks them as the paper does.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class EchoAttention(Surgery):
         config = echoes.config_of(model.config, echoes.attention_of(model.config))
         plan = Plan.read(Path(self.plan)) if self.plan else of_pairs(self.layers or {}, config)
         plan.fits(config)
-        if not plan.echoes:
-            raise ConfigError("student.surgery: the plan has no echoing layer; nothing would be smaller")
+        if all(entry["kind"] == "own" for entry in plan.attention):
+            raise ConfigError("student.surgery: the plan leaves every layer its own attention; nothing would be smaller")
         made = echoes.convert(model, plan.attention)
         if self.plan and plan.refit:
             from ..models.load import weights_digest

@@ -6,9 +6,11 @@ with the output layer tile by tile. Rows are stretches of `tokens` tokens; a fin
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,8 +142,44 @@ class Language(Task):
             if not isinstance(states, Sparse):
                 assert seen.head is not None
                 states = States(states, seen.head)
-            seen.memo["rows"] = [Rows(states, "choice", batch.extra["target"][keep] + NO_TARGET, unit="token")]
+            by = batch.extra["by"][keep] if "by" in batch.extra else None
+            seen.memo["rows"] = [Rows(states, "choice", batch.extra["target"][keep] + NO_TARGET, unit="token", by=by)]
         return seen.memo["rows"]
+
+    def stretches(self, batch: Batch, kept: float) -> list[tuple[int, int, int, int]]:
+        """What of a batch's packed rows may be written anew: (row, start of the piece, first new token, end) each.
+
+        Of every piece it is the last stretch of predicted tokens (of a chat, what the assistant says last), but for its first
+        share `kept`; what stands before is the prompt.
+        """
+        out = []
+        for row, (positions, target) in enumerate(zip(batch.inputs["position_ids"].cpu(), batch.extra["target"].cpu(), strict=True)):
+            learned = target > 0
+            places = learned.nonzero()[:, 0]
+            if not len(places):
+                continue
+            end = int(places[-1]) + 2
+            starts = [*(positions[:end] == 0).nonzero()[:, 0].tolist(), end]
+            for start, stop in itertools.pairwise(starts):
+                mine = learned[start:stop].nonzero()[:, 0]
+                if len(mine):
+                    last = int(mine[-1])
+                    first = int((~learned[start : start + last]).nonzero()[-1]) + 1 if not learned[start : start + last].all() else 0
+                    out.append((row, start, start + first + 1 + int(kept * (last - first + 1)), start + last + 2))
+        return out
+
+    def rewritten(self, batch: Batch, ends: Sequence[tuple[int, int, int, int]], texts: Sequence[Any]) -> Batch:
+        """The batch with these stretches written anew; only they are predicted, and a row's new tokens weigh as much as its old."""
+        import torch
+
+        ids, target = batch.inputs["input_ids"].clone(), torch.zeros_like(batch.extra["target"])
+        for (row, _, at, _), text in zip(ends, texts, strict=True):
+            ids[row, at : at + len(text)] = text.to(ids.dtype)
+            target[row, at - 1 : at - 1 + len(text)] = text.to(target.dtype) - NO_TARGET
+        before, after = ((t > 0).sum(1, keepdim=True) for t in (batch.extra["target"], target))
+        by = (before / after.clamp(min=1)).expand_as(target)
+        extra = {**batch.extra, "target": target, "by": by}
+        return dataclasses.replace(batch, inputs={**batch.inputs, "input_ids": ids}, extra=extra)
 
     def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
         [rows] = self.rows(seen, batch)
