@@ -14,11 +14,13 @@ from click.testing import CliRunner
 from torch.nn import functional as F
 
 from tutelage.cli import main
-from tutelage.echo import analysis, meter, price, refit, rules, samples
+from tutelage.echo import analysis, meter, price, refit, rivals, rules, samples
 from tutelage.errors import ConfigError, DataError
 from tutelage.models import echo_attention, echoes, load
 from tutelage.models.plan import OWN, Plan, of_pairs
+from tutelage.surgery.drop_attention import DropAttention
 from tutelage.surgery.echo_attention import EchoAttention
+from tutelage.surgery.keep_layers import KeepLayers
 from tutelage.tasks import _corpus
 
 TINYLLAMA = [2, 5, 4, 3, 7, 6, 18, 9, 8, 11, 12, 1, 17, 10, 14, 13, 16, 19, 15, 20, 21, 0]
@@ -115,6 +117,44 @@ def test_dropping_takes_the_idlest_attention_and_its_measured_loss_is_the_models
     with torch.no_grad():
         loss = F.cross_entropy(student(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     assert np.isclose(meter.Meter(model, ids).loss(made.attention), float(loss), rtol=1e-5)
+
+
+def test_rivals_have_the_losses_and_sizes_of_the_models_that_surgeries_make(looked):
+    model, ids, found = looked
+    made = rules.make("dynamic", found, model.config, share=0.4)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    counted = []
+    several = rivals.compare(model, found, made, refit.refit(model, made, ids), ids, advance=counted.append)
+    assert sum(counted) == rivals.number_of(made) and [r.family for r in several][:2] == ["", "the plan"]
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()), "the model itself stays"
+    one = {(r.family, r.layers): r for r in several}
+    dropped = rules.idlest(found.idle[0], 2)
+    gone = rules.idlest(found.idle[1], 1)
+    pairs = rules.dynamic(rules.identity_costs(found), 2, found.distance)
+    shared = [{"kind": "shared_kv", "source": pairs[i]} if i in pairs else OWN for i in range(5)]
+    students = {
+        ("", 0): model,
+        ("the plan", 2): echoes.convert(model, made.attention),
+        ("attention dropped", 2): DropAttention(layers=tuple(dropped))(model),
+        ("layers dropped", 1): KeepLayers(layers=tuple(i for i in range(5) if i not in gone))(model),
+        ("keys shared", 2): echoes.convert(model, shared),
+    }
+    echoes.put_projections(students["the plan", 2], refit.refit(model, made, ids))
+    for key, student in students.items():
+        with torch.no_grad():
+            loss = F.cross_entropy(student(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        assert np.isclose(one[key].loss, float(loss), rtol=1e-5), key
+        assert one[key].parameters == student.num_parameters() and one[key].speed > 0
+    assert one["attention dropped", 2].kv_bytes == one["", 0].kv_bytes * 3 // 5 == one["keys shared", 2].kv_bytes
+
+
+def test_a_model_around_anothers_tensors_holds_no_copy(looked):
+    model, ids, _ = looked
+    student = echoes.sharing(model, echoes.config_of(model.config, decoders.ECHO))
+    mine = {p.data_ptr() for p in model.parameters()}
+    assert all(p.data_ptr() in mine for p in student.parameters())
+    with torch.no_grad():
+        assert torch.equal(student(ids).logits, echoes.convert(model, decoders.ECHO)(ids).logits)
 
 
 def test_an_analysis_is_the_same_after_it_was_saved(looked, tmp_path):
@@ -355,6 +395,11 @@ def test_analyze_and_plan_by_the_verbs(small, tmp_path):
     assert len(plan.echoes) == 2 and plan.about["loss"]["samples"] == 2 and plan.about["rule"] == "dynamic"
     html = (tmp_path / "plan" / "report.html").read_text()
     assert "The plan" in html and "attention report" in html and 'src="http' not in html
+    told = run(
+        "echo", "plan", small / "tiny", *text, "--share", 0.4, "--analysis", tmp_path / "found", "--out", tmp_path / "plan", "--rivals"
+    )
+    assert told.exit_code == 0 and "keys shared" in told.stdout, told.output
+    assert "Beside its rivals" in (tmp_path / "plan" / "report.html").read_text()
     explicit = run(
         "echo", "plan", small / "tiny", *text, "--layers", "1:0,3:2", "--analysis", tmp_path / "found", "--out", tmp_path / "two", "--json"
     )
@@ -411,6 +456,7 @@ def test_the_surgery_puts_refitted_projections_in(small, tmp_path):
         (["--share", 0.4, "--tokens", 513], "are longer than the 512 positions of the model"),
         (["--share", 0.4, "--tokens", 500, "--samples", 2], "samples of 500 tokens"),
         (["--share", 0.4, "--data", "nothing.txt"], "nothing.txt: no such file"),
+        (["--share", 0.4, "--rivals", "--held-out", 0], "--rivals: are measured on held-out samples"),
         (["--share", 0.4, "--analysis", "nowhere"], "nowhere: holds no whole analysis"),
     ],
 )

@@ -13,15 +13,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch.nn import functional as F
+from toys import Bench, Stop, stop_at
 
 import tutelage
 from tutelage import config, losses
 from tutelage.cli import main
 from tutelage.engine import tiles
+from tutelage.engine.cast import Cast
 from tutelage.engine.forward import forward
 from tutelage.engine.machine import Machine
 from tutelage.errors import ConfigError, DataError
+from tutelage.methods.echo import Echo
+from tutelage.models import echoes
 from tutelage.models.plan import of_pairs
+from tutelage.recipe import Training
 from tutelage.rows import LAST_STATES, States, Term, Tiled
 from tutelage.tasks._packing import NO_TARGET, pack
 from tutelage.tasks.language import Language
@@ -198,8 +203,11 @@ def test_a_run_from_teacher_to_echoing_student(place, tmp_path):
     rounding = 1e-5 if Machine(1).precision("auto") == torch.float32 else 5e-3
     assert math.isclose(json.loads(said.stdout)["metrics"]["loss"], student["test"]["primary"], rel_tol=rounding)
     (tmp_path / "other.txt").write_text(" ".join(words(60, 4, seed=5)))
-    said = CliRunner().invoke(main, ["evaluate", str(result.student), f"data={tmp_path / 'other.txt'}", "--json"])
+    told = str(tmp_path / "told.jsonl")
+    said = CliRunner().invoke(main, ["evaluate", str(result.student), f"data={tmp_path / 'other.txt'}", "--examples", told, "--json"])
     assert said.exit_code == 0 and json.loads(said.stdout)["metrics"]["perplexity"] > 1, said.output
+    rows = [json.loads(x) for x in Path(told).read_text().splitlines()]
+    assert [r["row"] for r in rows] == list(range(len(rows))) and len(rows) > 1, "one document in several packed rows"
     page = result.report.read_text()
     assert "against the teacher" in page and "loss (nats a token)" in page
 
@@ -385,3 +393,40 @@ def test_several_language_teachers_are_refused(place, tmp_path):
     made = recipe(place, teacher={"models": [str(place / "tiny"), str(place / "tiny")]}, student={"model": str(place / "tiny")})
     with pytest.raises(ConfigError, match="hidden states of several language models have no average"):
         tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+
+
+def test_what_rests_stands_in_the_teachers_memory_until_it_learns(place, tmp_path, monkeypatch):
+    """The same weights as without sharing, the teacher untouched, and a resumed run too."""
+
+    def bench(folder, **changes):
+        teacher = decoders.model(num_hidden_layers=3)
+        student = echoes.convert(teacher, [{"kind": "own"}, {"kind": "echo", "source": 0}, {"kind": "own"}])
+        training = Training(steps=8, batch_size=8, learning_rate=1e-2, precision="float32")
+        method = Echo(trained="echoes", label_share=0.5)
+        made = Bench(tmp_path / folder, method, training, source="live", teacher=teacher, student=student, text=True, **changes)
+        return made, teacher, {k: v.clone() for k, v in teacher.state_dict().items()}
+
+    made, teacher, before = bench("shared", echoes={1: 0})
+    seen = []
+
+    def look(state):
+        mine, theirs = dict(loop.models["student"].named_parameters()), dict(teacher.named_parameters())
+        seen.append([k for k in mine if k in theirs and mine[k].data_ptr() == theirs[k].data_ptr()])
+
+    loop = made.loop(look)
+    loop.run()
+    first, last = seen[0], seen[-1]
+    assert "model.embed_tokens.weight" in first and not any("layers.1." in k for k in first) and not last
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    shared = {k: v.clone() for k, v in loop.models["student"].state_dict().items()}
+    again, *_ = bench("resumed", echoes={1: 0}, autosave=0.0)
+    with pytest.raises(Stop):
+        again.run(stop_at(2))
+    again, teacher, before = bench("resumed", echoes={1: 0}, autosave=0.0)
+    resumed = again.run()
+    assert all(torch.equal(resumed[f"student.{k}"], v) for k, v in shared.items())
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    monkeypatch.setattr(Cast, "_share", lambda self, stage, teacher: None)
+    apart, *_ = bench("apart", echoes={1: 0})
+    apart = apart.run()
+    assert all(torch.equal(apart[f"student.{k}"], v) for k, v in shared.items())

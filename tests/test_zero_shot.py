@@ -79,6 +79,7 @@ def test_own_questions_are_judged_as_by_hand_from_the_command_line(place):
             "line 2: is no question; it needs query, choices and gold",
         ),
         (['{"query": "a", "choices": ["b"], "gold": 0}'], "line 1: 'query' must be a text and 'choices' a list of two texts or more"),
+        (['{"query": "a", "choices": ["b", "c"], "gold": true}'], "line 1: 'gold' must be a number from 0 to 1; got True"),
         (['{"query": "a", "choices": ["b", "c"], "gold": 2}'], "line 1: 'gold' must be a number from 0 to 1; got 2"),
         (
             ['{"query": "a", "choices": ["b", "c"], "gold": 0}', '{"contexts": ["a", "b"], "ending": "c", "gold": 0}'],
@@ -95,6 +96,7 @@ def test_what_is_no_question_is_refused_with_its_line(tmp_path, lines, sentence)
 def test_settings_without_effect_are_refused(place):
     for words, sentence in (
         (["data=x", "--tasks", "y.jsonl"], "takes no settings of a task"),
+        (["--tasks", "a/x.jsonl,b/x.jsonl"], "two are called 'x'"),
         (["--limit", "3"], "no effect without --tasks"),
     ):
         said = CliRunner().invoke(main, ["evaluate", str(place / "tiny"), *words])

@@ -168,9 +168,12 @@ class Bench:
     roles: dict[str, Any] = dataclasses.field(default_factory=dict)
     copies: bool = False
     """Whether checkpoints and roles with the task's head are copies of the teacher."""
+    text: bool = False
+    """Running text and decoders, also for a method that does not need them."""
+    echoes: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def loop(self, on_step=lambda state: None) -> Loop:
-        if self.method.writes_text:
+        if self.text or self.method.writes_text:
             self.task, self.data, self.dev = Language(data="none", tokens=12), text(), text(8, seed=9)
             self.student = self.student or decoder(1, seed=2)
             self.teacher = self.teacher or decoder(2, seed=1)
@@ -193,6 +196,7 @@ class Bench:
             task_kind="choice",
             labels=LABELS,
             mask_token=0,
+            echoes=self.echoes,
         )
         for role, spec in self.method.roles(facts).items():
             if spec.head == "masked_lm":

@@ -184,12 +184,13 @@ def analyze(
 @click.option("--trials", default=120, show_default=True, help="Plans that rule greedy measures at most.")
 @click.option("--refit/--no-refit", default=True, help="Refit the echoes' output projections in closed form [refit].")
 @click.option("--held-out", default=6, show_default=True, help="Samples that the plan's loss is measured on; 0 measures none.")
+@click.option("--rivals", is_flag=True, help="Measure other ways of making the model faster beside the plan: loss, speed, size.")
 @click.option("--analysis", type=click.Path(path_type=Path), help="Folder of an analysis to plan from [runs/echo-MODEL, made if missing].")
 @_JSON
 def plan(
     model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None,
     share: float | None, rule: str, layers: str | None, block: int, head_maps: bool | None, trials: int, refit: bool,
-    held_out: int, analysis: Path | None, as_json: bool,
+    held_out: int, rivals: bool, analysis: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose which layers of MODEL echo which, predict what it saves, and measure the loss without training."""
     from .echo import work
@@ -198,7 +199,7 @@ def plan(
     found = work.plan(
         model, work.Text(data, column, samples, tokens), rule=rule, share=share, block=block, head_maps=head_maps,
         pairs=_pairs(layers) if layers else None, analysis=analysis, distance=distance, trials=trials, refit=refit,
-        held_out=held_out, out=out, threads=threads, talk=Talk() if as_json else Console(),
+        held_out=held_out, rivals=rivals, out=out, threads=threads, talk=Talk() if as_json else Console(),
     )  # fmt: skip
     _show_echo(found, as_json)
 

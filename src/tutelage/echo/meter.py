@@ -68,7 +68,8 @@ class Meter:
         if entry["kind"] == "none":
             return state + layer.mlp(layer.post_attention_layernorm(state)), None
         if module is None:
-            return layer(state, None, attention_mask=mask, **rest)
+            given = left[entry["source"]] if entry["kind"] == "shared_kv" else None
+            return layer(state, given, attention_mask=mask, **rest)
         out, _, given = module(layer.input_layernorm(state), left[entry["source"]], attention_mask=mask, **rest)
         state = state + out
         return state + layer.mlp(layer.post_attention_layernorm(state)), given

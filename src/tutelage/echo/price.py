@@ -19,13 +19,18 @@ def price(config: Any, attention: Sequence[Entry], *, tokens: int = 1024, item: 
     causal triangle), `flops_saved_fused` what is saved where the fused kernel runs again (projections alone).
     """
     own, made = config_of(config, [OWN] * config.num_hidden_layers), config_of(config, attention)
-    before, after = _parameters(own), _parameters(made)
+    (before, kept), (after, left) = sizes(own, item), sizes(made, item)
     whole, stored, fused = (_flops(c, tokens, again) for c, again in ((own, True), (made, False), (made, True)))
     return {
         "parameters": after, "parameters_saved": before - after,
-        "kv_bytes": _cache(made, item), "kv_share_saved": 1 - _cache(made, item) / _cache(own, item),
+        "kv_bytes": left, "kv_share_saved": 1 - left / kept,
         "tokens": tokens, "flops": whole, "flops_saved": 1 - stored / whole, "flops_saved_fused": 1 - fused / whole,
     }  # fmt: skip
+
+
+def sizes(config: Any, item: int = 2) -> tuple[int, int]:
+    """Parameters of an echoing model, and its bytes of cache a token."""
+    return _parameters(config), _cache(config, item)
 
 
 def _parameters(config: Any) -> int:

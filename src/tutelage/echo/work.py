@@ -18,7 +18,7 @@ from ..models.plan import OWN, Plan, of_pairs
 from ..models.register import LANGUAGE
 from ..report import echo as report
 from ..tasks import _corpus
-from . import rules
+from . import rivals, rules
 from .analysis import Analysis, analyse
 from .meter import Meter
 from .price import price
@@ -67,6 +67,7 @@ def plan(
     trials: int = 120,
     refit: bool = True,
     held_out: int = 6,
+    rivals: bool = False,
     out: Path | None = None,
     threads: int | None = None,
     talk: Talk | None = None,
@@ -75,9 +76,12 @@ def plan(
 
     An analysis in the folder `analysis` (default: where `analyze` leaves it) is used where it is of these weights, else made.
     With `refit` the output projections of echoing layers are refitted to the samples of the analysis (`refit.refit`) and
-    written beside the plan. The loss is measured on `held_out` samples that follow those of the analysis, 0 measures none. The
+    written beside the plan. The loss is measured on `held_out` samples that follow those of the analysis, 0 measures none; with
+    `rivals` other ways of making the model faster are measured on them too (`rivals.compare`). The
     plan is written to `plan.json` in the folder `out` (default the analysis's). Raises as `analyze` and `rules.make` do.
     """
+    if rivals and not held_out:
+        raise ConfigError("--rivals: are measured on held-out samples; give --held-out")
     desk = _Desk(model, text, threads, talk)
     if pairs is None:
         rules.foresee(rule, share, block, desk.model.config, head_maps)
@@ -88,7 +92,7 @@ def plan(
     place = analysis or folder_of(model)
     found = desk.known(place, required=analysis is not None) or desk.analyse(distance, place)["analysis"]
     made = desk.plan(found, rule, share, block, head_maps, pairs, trials)
-    return desk.finish(found, made, refit, held_out, out or place)
+    return desk.finish(found, made, refit, held_out, rivals, out or place)
 
 
 class _Desk:
@@ -144,7 +148,7 @@ class _Desk:
                 rule, found, config, share=share, block=block, head_maps=head_maps, meter=meter, trials=trials, advance=advance
             )  # fmt: skip
 
-    def finish(self, found: Analysis, made: Plan, again: bool, held_out: int, out: Path) -> dict[str, Any]:
+    def finish(self, found: Analysis, made: Plan, again: bool, held_out: int, beside: bool, out: Path) -> dict[str, Any]:
         cost = price(self.model.config, made.attention, tokens=self.text.tokens)
         out.mkdir(parents=True, exist_ok=True)
         kept, projections = None, {}
@@ -156,6 +160,10 @@ class _Desk:
         about = {"model": found.about["model"], "weights": self.weights, **made.about, "price": cost, "loss": loss}
         dataclasses.replace(made, about=about, refit=kept).write(out / PLAN)
         shown = _shown(found) | {"plan": list(made.attention), "price": cost, "loss": loss}
+        if beside:
+            many = self.samples(held_out, skip=found.about["samples"])
+            with self.talk.task("rivals measured", rivals.number_of(made)) as advance:
+                shown["rivals"] = rivals.compare(self.model, found, made, projections, many, advance=advance)
         report.write(shown, out / REPORT)
         return {**shown, "analysis": found, "folder": out, "report": out / REPORT, "file": out / PLAN}
 
@@ -181,4 +189,6 @@ def _shown(found: Analysis) -> dict[str, Any]:
 def plain(found: dict[str, Any]) -> dict[str, Any]:
     """What a verb found as plain data for JSON."""
     out = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in found.items() if k not in ("analysis", "folder", "report", "file")}
+    if "rivals" in out:
+        out["rivals"] = [dataclasses.asdict(r) for r in out["rivals"]]
     return out | {k: str(found[k]) for k in ("folder", "report", "file") if k in found}

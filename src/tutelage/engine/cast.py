@@ -69,12 +69,34 @@ class Cast:
         self.source: Any = None
         """The stored or live signals of the stage's teacher."""
         self.turn: Turn | None = None
+        self.shared: list[nn.Parameter] = []
+        """Parameters that stand in the teacher's memory while their stage lasts."""
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage: find its teacher's signals, unless that role is itself trained in it."""
         seen = stage.teacher and stage.teacher not in {turn.role for turn in stage.turns}
         self.source = self.job.signals(str(stage.teacher), stage) if seen else None
         self.turn = None
+        self._share(stage, getattr(self.source, "model", None))
+
+    def _share(self, stage: Stage, teacher: nn.Module | None) -> None:
+        """Let what no turn of the stage moves stand in the live teacher's memory, where it is equal to the teacher's."""
+        theirs = dict(teacher.named_parameters()) if teacher is not None else {}
+        for role, model in self.models.items():
+            moved = {name for turn in stage.turns if turn.role == role for name, _ in self.parameters(turn)}
+            for name, mine in model.named_parameters():
+                other = theirs.get(name)
+                if other is None or other is mine or name in moved or other.shape != mine.shape or other.dtype != mine.dtype:
+                    continue
+                if torch.equal(other, mine):
+                    mine.data = other.data
+                    self.shared.append(mine)
+
+    def own(self) -> None:
+        """Give every role its own memory again, before anything is put into it."""
+        for parameter in self.shared:
+            parameter.data = parameter.data.clone()
+        self.shared.clear()
 
     def train(self, turn: Turn) -> None:
         """Make the turn's role the only one that trains: others in eval mode, their parameters without gradient."""

@@ -30,14 +30,15 @@ class Judged:
     facts: dict[str, Any]
     """metrics, primary, low, high, level, method, rows."""
     items: list[dict[str, Any]] | None = None
-    """What the task keeps of each item, where it is not labels and outputs."""
+    """What the task keeps of each item, where it is not labels and outputs; with a `row` of its own where items are not the source's."""
 
     def rows(self, split: Split | None, labels: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """One record an example: its row in the source, and gold and predicted label with raw outputs or what the task keeps."""
         first = next(iter(self.raw.values()))
         for i in range(len(self.predicted)):
             if self.items is not None:
-                yield {"row": split.ids[i] if split else i, **self.items[i]}
+                item = self.items[i]
+                yield item if "row" in item else {"row": split.ids[i] if split else i, **item}
                 continue
             yield {
                 "row": split.ids[i] if split else i,

@@ -69,6 +69,7 @@ class Loop:
                 self._enter(number, loaded[1] if loaded else None)
                 loaded = None
                 self._stage(self.stages[number], advance)
+        self.cast.own()
         if job.training.select == "best":
             self._select(_judged(self.stages[-1]), self.state.best.get(""))
         self.state.seconds = time.monotonic() - self.began
@@ -79,6 +80,7 @@ class Loop:
     def _enter(self, number: int, tensors: dict[str, torch.Tensor] | None) -> None:
         """Begin a stage, or take it up again from a checkpoint's tensors."""
         stage, state = self.stages[number], self.state
+        self.cast.own()
         if tensors is None and number > 0:
             before = self.stages[number - 1]
             if (judged := _judged(before)) != "student" and self.job.training.select == "best":

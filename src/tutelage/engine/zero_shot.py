@@ -42,6 +42,9 @@ def zero_shot(
     if importlib.util.find_spec("lm_eval") is None:
         raise MissingExtra("--tasks", "harness")
     machine, talk = Machine(threads), talk or Talk()
+    titles = [Path(name).stem if name.endswith((".jsonl", *FILES)) else name for name in tasks]
+    if twice := next((t for t in titles if titles.count(t) > 1), None):
+        raise ConfigError(f"--tasks: two are called '{twice}', and their results would be one; rename a file, or leave one out")
     own = {name: read(Path(name)) for name in tasks if name.endswith(".jsonl")}
     loaded = open_model(model, {}, auto="AutoModelForCausalLM")
     if loaded.new_head:
@@ -101,7 +104,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         if not isinstance(text, str) or not isinstance(several, list) or len(several) < 2 or not all(isinstance(x, str) for x in several):
             raise DataError(f"{path}, line {number}: '{form[0]}' must be a text and '{form[1]}' a list of two texts or more")
         gold = line.get("gold")
-        if not isinstance(gold, int) or not 0 <= gold < len(several):
+        if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(several):
             raise DataError(f"{path}, line {number}: 'gold' must be a number from 0 to {len(several) - 1}; got {gold!r}")
         if out and form[0] not in out[0]:
             raise DataError(f"{path}, line {number}: is of another form than the first line; split the file in two")

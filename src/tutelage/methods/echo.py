@@ -8,6 +8,7 @@ with the student first, direction and temperature are settings here; a block end
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -41,6 +42,8 @@ class Echo(Method):
     """student_first is KL(student || teacher), as the paper prints it; teacher_first is the usual one."""
     temperature: Positive = 1.0
     """Divides both logits of the divergence, which is multiplied by its square; the paper names none."""
+    trained: Literal["all", "echoes"] = "all"
+    """What learns in stage one: everything, or only the layers whose attention echoes. What rests shares a live teacher's memory."""
     layers: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Layers whose outputs are matched, 1 the first; empty takes the ends of the plan's blocks."""
 
@@ -75,7 +78,10 @@ class Echo(Method):
         one_of_several(self, facts)
         second = min(round(self.label_share * facts.steps), facts.steps - 1)
         match = functools.partial(self._match, ends=self.ends(facts) if self.hidden_weight else ())
-        stages = [Stage("echo", (Turn(match),), facts.steps - second, select=not second)]
+        only = functools.partial(_within, set(facts.echoes)) if self.trained == "echoes" else None
+        if only and not facts.echoes:
+            raise ConfigError("method.trained: the student has no echoing layers to train alone; leave it out")
+        stages = [Stage("echo", (Turn(match, only=only),), facts.steps - second, select=not second)]
         return [*stages, Stage("label", (Turn(self.terms),), second, teacher=None)] if second else stages
 
     def _match(self, see: See, ends: tuple[int, ...]) -> dict[str, Term]:
@@ -97,6 +103,12 @@ class Echo(Method):
 
     def terms(self, see: See) -> dict[str, Term]:
         return {"label": see.task.label_term(see.student, see.batch)}
+
+
+def _within(layers: set[int], name: str) -> bool:
+    """Whether a parameter belongs to one of these layers."""
+    found = re.search(r"\blayers\.(\d+)\.", name)
+    return found is not None and int(found[1]) in layers
 
 
 def _guess(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import records
 from ..errors import ConfigError, ModelError
-from .echo_attention import FAMILIES, EchoConfig, EchoForCausalLM
+from .echo_attention import FAMILIES, EchoAttention, EchoConfig, EchoForCausalLM
 from .plan import OWN, Plan
 
 _SAME = (
@@ -69,6 +69,24 @@ def convert(model: Any, attention: Sequence[Mapping[str, Any]]) -> EchoForCausal
     new.generation_config = model.generation_config
     new.set_attn_implementation(model.config._attn_implementation)
     return new.train(model.training)
+
+
+def sharing(model: EchoForCausalLM, config: EchoConfig, state: Mapping[str, Tensor] | None = None) -> EchoForCausalLM:
+    """A model of this configuration around the tensors of another one, none copied: for looking only, never for training.
+
+    `state` names the tensors where they are not the model's own, such as those of `anatomy.kept_state`.
+    """
+    state = model.state_dict() if state is None else state
+    with torch.device("meta"):
+        new = EchoForCausalLM(config)
+    new.load_state_dict({k: state[k] for k in new.state_dict()}, assign=True)
+    for module in new.modules():
+        if isinstance(module, EchoAttention):
+            module._map_heads(config.attention[module.layer_idx].get("heads"))
+    new.model.rotary_emb = model.model.rotary_emb
+    new.set_attn_implementation(model.config._attn_implementation)
+    new.to(next(model.parameters()).device)  # type: ignore[arg-type]
+    return new.eval().requires_grad_(False)
 
 
 def save_projections(projections: Mapping[int, Tensor], file: Path, weights: str) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from . import page, plots, table, words
 
@@ -17,7 +18,8 @@ def write(found: Mapping[str, Any], path: Path) -> None:
     """Write the HTML report.
 
     `found` holds `about` (facts of the analysis), `similarity` (layers, layers), `scores` (layers,), `aligned` (layers, layers;
-    each pair's similarity by its best heads), and where there is a plan `plan` (its entries), `price` and `loss`.
+    each pair's similarity by its best heads), and where there is a plan `plan` (its entries), `price`, `loss` and perhaps `rivals`
+    (see `tutelage.echo.rivals.Rival`).
     """
     about, plan = found["about"], found.get("plan")
     shown = {
@@ -42,6 +44,11 @@ def write(found: Mapping[str, Any], path: Path) -> None:
             },
         ],
         "plan": plan and {"facts": _facts(found), "rows": rows(found)},
+        "rivals": found.get("rivals") and {
+            "picture": page.picture(lambda: beside(found["rivals"]), lambda: beside(found["rivals"], 4.4)),
+            "alt": "; ".join(", ".join(row) for row in rival_rows(found["rivals"])), "rows": rival_rows(found["rivals"]),
+        },
+        "heads": RIVALS[1:],
         "made": [(k.replace("_", " "), str(v)) for k, v in about.items()],
     }  # fmt: skip
     page.render("echo.html.jinja", shown, path)
@@ -106,10 +113,23 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return out
 
 
+RIVALS = ("made smaller by", "layers", "loss", "speed", "parameters", "cache, bytes a token")
+
+
+def rival_rows(rivals: Sequence[Any]) -> list[tuple[str, ...]]:
+    """The columns of RIVALS, as text."""
+    return [
+        (r.family or "nothing", str(r.layers), f"{r.loss:.3f}", f"{r.speed:.2f}x", words.count(r.parameters), f"{r.kv_bytes:,}")
+        for r in rivals
+    ]  # fmt: skip
+
+
 def show(found: Mapping[str, Any], file: TextIO | None = None) -> None:
     """The plan, or the layers' similarities, as a table in the terminal."""
     if found.get("plan"):
         table.grid([("layer", ""), ("echoes", ""), ("by heads", ""), ("similarity", "")], [[(c, "") for c in r] for r in rows(found)], file)
+        if found.get("rivals"):
+            table.grid([(head, "") for head in RIVALS], [[(c, "") for c in r] for r in rival_rows(found["rivals"])], file)
     else:
         scores = np.asarray(found["scores"])
         order = {int(i): n + 1 for n, i in enumerate(np.argsort(-scores, kind="stable"))}
@@ -156,3 +176,44 @@ def profile(found: Mapping[str, Any], width: float = 7.0) -> Figure:
     if echoing:
         axes.legend(loc="upper left")
     return figure
+
+
+SCALES = {
+    "speed": ("speed, the model 1", "{:g}x".format), "parameters": ("parameters", words.count),
+    "kv_bytes": ("cache, bytes a token", "{:,.0f}".format),
+}  # fmt: skip
+
+
+def beside(rivals: Sequence[Any], width: float = 9.0) -> Figure:
+    """Loss against speed, parameters and cache of a plan and its rivals, a line a family from the model itself. Width in inches.
+
+    Losses above the paper's rule's are cut off.
+    """
+    wide = width > 6
+    figure, many = plots.panels(width, 0.42 * width, columns=3) if wide else plots.panels(width, 2.2 * width, rows=3, shared=False)
+    families = list(dict.fromkeys(r.family for r in rivals if r.family))
+    start = next(r for r in rivals if not r.family)
+    most = max(r.loss for r in rivals if r.family in ("the plan", "paper's rule"))
+    room = 0.12 * (most - min(r.loss for r in rivals)) or 0.1
+    for axes, (field, (title, number)) in zip(many, SCALES.items(), strict=True):
+        for i, family in enumerate(families):
+            own = [r for r in rivals if r.family == family]
+            alone = family == "the plan"
+            style: dict[str, Any] = {"color": plots.SERIES[1] if alone else plots.SERIES[(2 + i) % len(plots.SERIES)], "label": family}
+            line = own if alone else [start, *own]
+            axes.plot([getattr(r, field) for r in line], [r.loss for r in line], "*" if alone else "o-",
+                      markersize=12 if alone else 4, linewidth=1, zorder=3 if alone else 2, **style)  # fmt: skip
+        axes.plot(getattr(start, field), start.loss, "s", color=plots.SERIES[0], markersize=5, zorder=4, label="the model")
+        axes.set_xlabel(title)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(functools.partial(_tick, number)))
+        axes.set_ylim(start.loss - room, most + room)
+        axes.grid(True)
+    for axes in many[:1] if wide else many:
+        axes.set_ylabel("loss, nats a token")
+    figure.legend(*many[0].get_legend_handles_labels(), loc="outside lower left", ncols=3 if wide else 2)
+    return figure
+
+
+def _tick(number: Callable[[float], str], x: float, _: int) -> str:
+    return number(x)

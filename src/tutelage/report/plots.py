@@ -177,10 +177,10 @@ def _scales(axes: Axes, record: Mapping[str, Any], many: Sequence[Mapping[str, A
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
 
 
-def panels(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches, and its panels from top to bottom over one x axis."""
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, shared: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its panels: rows over one x axis, or columns beside one y axis, where that is shared."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(rows, columns, sharex=shared and columns == 1, sharey=shared and columns > 1, squeeze=False).flat)
 
 
 def score_axis(axis: Any, metric: str) -> None:

@@ -214,7 +214,7 @@ class Language(Task):
         return predicted[:, 0] / max(float(predicted[:, 2].mean()), 1e-12)
 
     def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]]:
-        return [{"loss": round(a / max(c, 1.0), 5), "right": int(b), "tokens": int(c)} for a, b, c in predicted]
+        return [{"row": i, "loss": round(a / max(c, 1.0), 5), "right": int(b), "tokens": int(c)} for i, (a, b, c) in enumerate(predicted)]
 
     def cut(self, encoded: Encoded) -> str:
         return ""
