@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 
@@ -185,13 +186,21 @@ def test_packed_texts_do_not_see_each_other(name):
     assert torch.allclose(packed[:, 20:], made(other).logits, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param("map", marks=pytest.mark.slow), pytest.param("fused", marks=pytest.mark.slow), "auto"])
-def test_it_compiles_as_one_graph(name):
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param("map", "aot_eager", marks=pytest.mark.slow), pytest.param("fused", "aot_eager", marks=pytest.mark.slow),
+        pytest.param("auto", "inductor", marks=pytest.mark.slow), ("auto", "aot_eager"),
+    ],
+)  # fmt: skip
+def test_it_compiles_as_one_graph(name, backend):
+    if backend == "inductor" and not shutil.which("g++"):
+        pytest.skip("inductor needs a C++ compiler")
     entries = [OWN, {"kind": "echo", "source": 0, "heads": [0, 3, 1, 5, 2, 2]}, {"kind": "shared_kv", "source": 0}]
     made = mode(echoes.convert(decoders.model(num_hidden_layers=3), entries), name)
     ids = torch.randint(3, 97, (2, 24))
     torch.compiler.reset()
-    compiled = torch.compile(made, fullgraph=True, backend="aot_eager", dynamic=False)
+    compiled = torch.compile(made, fullgraph=True, backend=backend, dynamic=False)
     with torch.no_grad():
         assert torch.allclose(compiled(ids, use_cache=False).logits, made(ids, use_cache=False).logits, atol=2e-5)
     compiled(ids, use_cache=False).logits.mean().backward()

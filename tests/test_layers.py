@@ -18,7 +18,7 @@ LAYERS = [
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
-    {"echo"},
+    {"echo", "answers"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
