@@ -1,0 +1,296 @@
+"""Questions, answers and judgements in SQLite and in PostgreSQL: the same promises in both."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+import sqlalchemy as sa
+from postgres import postgres  # noqa: F401
+from test_citations import RECORD
+
+from tutelage.answers import hagrid, judging
+from tutelage.answers.judging import Refused, Rules, Word
+from tutelage.answers.store import MIGRATIONS, Store, now
+from tutelage.answers.tables import Answer, Base, Judgement, Lease, Person
+from tutelage.errors import ConfigError, DataError
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return str(tmp_path / "answers.db")
+    return request.getfixturevalue("postgres").fresh()
+
+
+@pytest.fixture
+def store(url):
+    made = Store(url)
+    yield made
+    made.close()
+
+
+def questions(number: int, segments: int = 2) -> list[hagrid.Question]:
+    out = []
+    for i in range(number):
+        sentences = [{"text": f"Part {j} [1].", "index": j} for j in range(segments)]
+        answer = {"answer": " ".join(s["text"] for s in sentences), "sentences": sentences}
+        tree = {"query_id": str(i), "query": "Where?", "quotes": [{"idx": 1, "docid": "a#0", "text": "There."}], "answers": [answer]}
+        out.append(hagrid.Question.model_validate(tree))
+    return out
+
+
+def people(store: Store, number: int, role: str = "annotator") -> list[int]:
+    with store.writing() as session:
+        made = [Person(name=f"{role} {i}", pseudonym=f"{role[:2]}{i}", role=role, at=now()) for i in range(number)]
+        session.add_all(made)
+        session.flush()
+        return [p.id for p in made]
+
+
+def whole(store: Store, answer: int, value: int = 1) -> list[Word]:
+    """A word on all that is asked of an answer."""
+    with store.reading() as session:
+        return [Word(segment, criterion, value) for segment, criterion in judging.criteria_of(session.get(Answer, answer))]
+
+
+def request() -> str:
+    return uuid.uuid4().hex
+
+
+# ---- the store
+
+
+def test_records_come_out_as_they_went_in(store):
+    bare = {"query_id": "8", "query": "Who \U0001f600?", "quotes": [], "answers": [{"answer": "x", "informative": 1}]}
+    trees = [RECORD, bare]
+    assert store.take(hagrid.Question.model_validate(t) for t in trees) == 2
+    assert [hagrid.tree(q) for q in store.give()] == trees
+    with pytest.raises(DataError, match="question '8' is in .* already; nothing was imported"):
+        store.take([*questions(1), hagrid.Question.model_validate(bare)])
+    assert len(list(store.give())) == 2, "nothing of the second import stayed"
+
+
+def test_migrations_make_the_tables_that_the_code_knows(store):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert (MIGRATIONS / "versions").is_dir()
+    Store(store.url).close()
+
+
+@pytest.mark.parametrize(
+    "line", ["UPDATE judgement SET value = 0", "DELETE FROM judgement", "UPDATE judgement SET note = 'x' WHERE id = 1"]
+)
+def test_the_database_itself_keeps_judgements_as_they_are(store, line):
+    store.take(questions(1))
+    [person] = people(store, 1)
+    answer = judging.take_next(store, person)
+    judging.judge(store, person, answer, whole(store, answer), request())
+    with pytest.raises(sa.exc.DBAPIError, match="judgements are never"), store.writing() as session:
+        session.execute(sa.text(line))
+    with store.reading() as session:
+        assert {j.value for j in session.scalars(sa.select(Judgement))} == {1}
+
+
+def test_a_store_that_cannot_be_opened_is_refused_in_a_sentence(tmp_path, store):
+    (tmp_path / "text.db").write_text("this is no database, however long it may be" * 50)
+    for bad, sentence in (
+        (str(tmp_path / "text.db"), "is no store of answers"),
+        ("mysql://a@b/c", "is neither SQLite nor PostgreSQL"),
+        ("postgresql+psycopg://nobody:secret@127.0.0.1:9/x", "does not answer"),
+        ("not a url ://", "is no path and no URL"),
+    ):
+        with pytest.raises(ConfigError, match=sentence) as fault:
+            Store(bad)
+        assert "secret" not in str(fault.value) and "\n" not in str(fault.value)
+    with store.writing() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="is of another version of Tutelage"):
+        Store(store.url)
+
+
+# ---- leases and judgements
+
+
+def test_an_answer_goes_to_as_many_people_as_asked_and_to_each_once(store):
+    store.take(questions(2))
+    rules, many = Rules(overlap=2), people(store, 4)
+    first = [judging.take_next(store, p, rules) for p in many]
+    assert first[0] == first[1] and first[2] == first[3] and first[0] != first[2], "an answer is filled before the next is begun"
+    assert judging.take_next(store, many[0], rules) == first[0], "what one holds comes first"
+    [late] = people(store, 1, "admin")
+    assert judging.take_next(store, late, rules) is None
+    for p, answer in zip(many, first, strict=True):
+        assert judging.judge(store, p, answer, whole(store, answer), request(), rules)
+    assert judging.take_next(store, many[0], rules) is None and judging.take_next(store, late, rules) is None
+
+
+def test_a_lease_that_expired_gives_its_place_to_others(store, monkeypatch):
+    store.take(questions(1))
+    slow, quick, third = people(store, 3)
+    rules = Rules(overlap=1, lease=60)
+    answer = judging.take_next(store, slow, rules)
+    assert judging.take_next(store, quick, rules) is None
+    later = now() + datetime.timedelta(seconds=61)
+    monkeypatch.setattr(judging, "now", lambda: later)
+    assert judging.take_next(store, quick, rules) == answer
+    with pytest.raises(Refused, match="your time for this answer is over and others have judged it since"):
+        judging.judge(store, slow, answer, whole(store, answer), request(), rules)
+    with pytest.raises(Refused, match="was not given to you"):
+        judging.judge(store, third, answer, whole(store, answer), request(), rules)
+    with store.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Judgement)) == 0
+    later += datetime.timedelta(seconds=61)
+    assert judging.judge(store, slow, answer, whole(store, answer), request(), rules), "late, but there is still a place"
+    assert judging.take_next(store, quick, rules) is None
+
+
+def test_a_word_is_the_last_one_and_undo_takes_it_back(store):
+    store.take(questions(1))
+    [person] = people(store, 1)
+    answer = judging.take_next(store, person)
+    words = whole(store, answer)
+    judging.judge(store, person, answer, words, "one")
+    assert judging.judge(store, person, answer, words, "one") is False, "sent twice, kept once"
+    judging.judge(store, person, answer, [Word(words[1].segment, "attributable", 0, note="no such place")], "two")
+    with store.reading() as session:
+        stands = judging.standing(session, answer)
+        assert stands[answer, words[1].segment, "attributable"][person].value == 0
+        assert session.scalar(sa.select(Lease.done))
+    judging.judge(store, person, answer, [Word(words[1].segment, "attributable", None, withdrawn=True)], "three")
+    with store.reading() as session:
+        assert person not in judging.standing(session, answer)[answer, words[1].segment, "attributable"]
+        assert not session.scalar(sa.select(Lease.done)), "the answer is to be judged again"
+        assert [j.value for j in judging.history(session, answer)] == [1, 1, 1, 0, None]
+    assert judging.take_next(store, person) == answer
+
+
+def test_what_an_answer_does_not_have_is_refused_as_a_whole(store):
+    store.take(questions(2))
+    [person] = people(store, 1)
+    answer = judging.take_next(store, person)
+    good = whole(store, answer)
+    other = whole(store, answer + 1)[-1]
+    for bad in ([*good, other], [*good, Word(None, "attributable", 1)], [*good, Word(None, "informative", 2)], []):
+        with pytest.raises(Refused):
+            judging.judge(store, person, answer, bad, request())
+    with store.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Judgement)) == 0
+
+
+def test_disagreements_are_settled_by_adjudicators_and_exported(store):
+    store.take(questions(1))
+    a, b = people(store, 2)
+    [chief] = people(store, 1, "adjudicator")
+    answer = judging.take_next(store, a)
+    judging.take_next(store, b)
+    words = whole(store, answer)
+    judging.judge(store, a, answer, words, request())
+    judging.judge(store, b, answer, [*words[:2], Word(words[2].segment, "attributable", 0)], request())
+    assert judging.disagreements(store) == [(answer, words[2].segment, "attributable")]
+    [record] = judging.export(store)
+    [one] = record.answers
+    assert (one.informative, one.attributable) == (1, None)
+    assert [s.attributable for s in one.sentences] == [1, None]
+    with pytest.raises(Refused, match="only adjudicators"):
+        judging.settle(store, a, answer, [Word(words[2].segment, "attributable", 0)], request())
+    judging.settle(store, chief, answer, [Word(words[2].segment, "attributable", 0, note="not said there")], request())
+    assert judging.disagreements(store) == []
+    [one] = next(iter(judging.export(store))).answers
+    assert (one.informative, one.attributable) == (1, 0) and [s.attributable for s in one.sentences] == [1, 0]
+    told = list(judging.events(store))
+    assert len(told) == 7 and {e["annotator"] for e in told} == {"an0", "an1", "ad0"}
+    assert [(e["query_id"], e["answer"], e["segment"]) for e in told[:3]] == [("0", 0, None), ("0", 0, 0), ("0", 0, 1)]
+    json.dumps(told)
+
+
+def test_cannot_judge_is_no_vote(store):
+    store.take(questions(1, segments=1))
+    a, b = people(store, 2)
+    answer = judging.take_next(store, a)
+    judging.take_next(store, b)
+    words = whole(store, answer, 0)
+    judging.judge(store, a, answer, words, request())
+    judging.judge(store, b, answer, [Word(w.segment, w.criterion, None) for w in words], request())
+    assert judging.disagreements(store) == []
+    assert set(judging.settled(store).values()) == {0}
+
+
+# ---- many at once
+
+
+def test_fifty_people_at_once_lose_nothing_and_double_nothing(store):
+    number, overlap = 60, 3
+    store.take(questions(number))
+    rules = Rules(overlap=overlap)
+    kept: list[tuple[int, int, str]] = []
+    faults: list[BaseException] = []
+
+    def work(person: int) -> None:
+        try:
+            while (answer := judging.take_next(store, person, rules)) is not None:
+                name = request()
+                judging.judge(store, person, answer, whole(store, answer), name, rules)
+                judging.judge(store, person, answer, whole(store, answer), name, rules)
+                kept.append((answer, person, name))
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(p,)) for p in people(store, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults, faults[:2]
+    with store.reading() as session:
+        rows = session.execute(sa.select(Judgement.answer_id, Judgement.person_id, Judgement.request)).all()
+    assert len(rows) == 3 * len(kept), "three words a submission, none lost, none doubled"
+    each = {(a, p) for a, p, _ in rows}
+    assert len(each) == len(kept) == number * overlap
+    for answer, group in itertools.groupby(sorted(each), key=lambda x: x[0]):
+        assert len(list(group)) == overlap, answer
+
+
+@pytest.mark.kill
+def test_what_was_acknowledged_survives_a_kill(url):
+    store = Store(url)
+    store.take(questions(400, segments=1))
+    [person] = people(store, 1)
+    code = (
+        "import sys, uuid\nfrom tutelage.answers import judging\nfrom tutelage.answers.store import Store\n"
+        "from tutelage.answers.tables import Answer\nstore = Store(sys.argv[1])\n"
+        "while (a := judging.take_next(store, int(sys.argv[2]))) is not None:\n"
+        "    with store.reading() as s: asked = judging.criteria_of(s.get(Answer, a))\n"
+        "    name = uuid.uuid4().hex\n"
+        "    judging.judge(store, int(sys.argv[2]), a, [judging.Word(x, c, 1) for x, c in asked], name)\n"
+        "    print(a, name, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, url, str(person)], stdout=subprocess.PIPE, text=True)
+    told = []
+    for line in process.stdout:
+        told.append(line.split())
+        if len(told) == 12:
+            process.send_signal(signal.SIGKILL)
+            break
+    told += [line.split() for line in process.stdout if line.endswith("\n")]
+    process.wait()
+    time.sleep(0.2)
+    again = Store(url)
+    with again.reading() as session:
+        kept = {(str(a), r.split(".")[0]) for a, r in session.execute(sa.select(Judgement.answer_id, Judgement.request))}
+        counts = session.execute(sa.select(Judgement.answer_id, sa.func.count()).group_by(Judgement.answer_id)).all()
+    assert {tuple(t) for t in told} <= kept and len(told) >= 12
+    assert {n for _, n in counts} == {2}, "words of one submission stand together or not at all"
+    again.close()
+    store.close()
