@@ -9,7 +9,7 @@ Students of about equal measured speed (prefill of 512 tokens, see docs/results.
 all of them can match), the teacher's signals cached; the rate is the better of two on dev after a fifth of the tokens, tried once
 for each with a seed that is used for nothing else. Losses are on test rows of IMDB, and on the beginning of WikiText-2's
 validation text from `--data` (`language/wikitext-2/valid.txt`); the zero-shot questions are the first 250 of each file below
-`zero_shot` there. A cell is one line of `benchmarks/results/echo_quality.jsonl`.
+`zero_shot` there, asked of each arm's first seed. A cell is one line of `benchmarks/results/echo_quality.jsonl`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def cell(arm: str, seed: int, rate: float, given: argparse.Namespace) -> dict[st
         settings = [f"{k}={v}" for k, v in TASK.items()]
         row["imdb"] = losses(student, settings, folder)
         row["wikitext"] = losses(student, ["kind=language", f"data={place / 'wikitext.txt'}", "tokens=512"], folder)
-        asked = zero_shot(student, [str(place / f"{name}.jsonl") for name in questions(given.data / "zero_shot")], threads=given.threads)
+    if seed <= 1:
+        files = [str(place / f"{name}.jsonl") for name in questions(given.data / "zero_shot")]
+        asked = zero_shot(student, files, threads=given.threads)
         row["right"] = {name: round(facts["accuracy"]["value"] * facts["questions"]) for name, facts in asked.items()}
     shutil.rmtree(folder, ignore_errors=True)
     return row
@@ -219,8 +221,8 @@ def table() -> list[str]:
                 continue
             mean, low, high = interval([own[s][text] for s in shared], [cells["paper"][s][text] for s in shared])
             line.append(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})")
-        names = next(iter(own.values()))["right"]
-        line.append(", ".join(f"{n} {100 * np.mean([r['right'][n] for r in own.values()]) / QUESTIONS:.0f}" for n in names))
+        right = next((r["right"] for r in own.values() if "right" in r), {})
+        line.append(", ".join(f"{name} {100 * many / QUESTIONS:.0f}" for name, many in right.items()))
         out.append(f"| {' | '.join(line)} |")
     return out
 

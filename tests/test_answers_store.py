@@ -74,7 +74,7 @@ def test_records_come_out_as_they_went_in(store):
     trees = [RECORD, bare]
     assert store.take(hagrid.Question.model_validate(t) for t in trees) == 2
     assert [hagrid.tree(q) for q in store.give()] == trees
-    with pytest.raises(DataError, match="question '8' is in .* already; nothing was imported"):
+    with pytest.raises(DataError, match=r"question '8' is in .* already; nothing was imported"):
         store.take([*questions(1), hagrid.Question.model_validate(bare)])
     assert len(list(store.give())) == 2, "nothing of the second import stayed"
 
