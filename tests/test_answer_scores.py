@@ -1,0 +1,114 @@
+"""Citation recall and precision by ALCE's definitions on cases worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import parts
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from tutelage.answers import hagrid, scores
+from tutelage.answers.scores import Statement
+from tutelage.errors import ConfigError
+
+
+class Known:
+    """Supports a statement where its joined sources hold every letter of it."""
+
+    name = "letters"
+
+    def __init__(self):
+        self.asked = 0
+
+    def support(self, pairs):
+        self.asked += len(pairs)
+        return np.array([float(set(text) <= set(source.replace("\n", ""))) for source, text in pairs])
+
+
+def one(*many: tuple[str, list[str]]) -> dict[str, float]:
+    return scores.support([[Statement(text, tuple(sources), ()) for text, sources in many]], Known())[0]
+
+
+@pytest.mark.parametrize(
+    ("many", "recall", "precision"),
+    [
+        ([("a", ["a"])], 1.0, 1.0),
+        ([("a", ["b"])], 0.0, 0.0),
+        ([("a", [])], 0.0, math.nan),
+        ([("ab", ["a", "b"])], 1.0, 1.0),  # neither alone, both needed
+        ([("a", ["a", "b"])], 1.0, 0.5),  # b alone does not, and a does without it
+        ([("a", ["a", "ac"])], 1.0, 1.0),  # each supports it alone
+        ([("ab", ["a", "b", "c"])], 1.0, 2 / 3),
+        ([("ab", ["a", "c"])], 0.0, 0.0),  # unsupported statements have no good citation
+        ([("a", ["a"]), ("b", []), ("c", ["a"])], 1 / 3, 0.5),
+    ],
+)
+def test_recall_and_precision_by_hand(many, recall, precision):
+    found = one(*many)
+    assert found["recall"] == pytest.approx(recall)
+    assert found["precision"] == pytest.approx(precision, nan_ok=True)
+    f1 = 0.0 if math.isnan(precision) or not recall + precision else 2 * recall * precision / (recall + precision)
+    assert found["f1"] == pytest.approx(f1)
+
+
+def question(query_id: str, *answers: str, quotes: tuple[str, ...] = ("ab", "c"), **labels) -> hagrid.Question:
+    return hagrid.Question(
+        query_id=query_id, query="Which?", quotes=[hagrid.Quote(idx=0, docid="x", text=t) for t in quotes],
+        answers=[hagrid.Answer(answer=a, **labels) for a in answers],
+    )  # fmt: skip
+
+
+def test_scores_of_answers_name_their_judge_and_count_what_dangles():
+    found = scores.score([question("1", "a [1]. c [2].", "a."), question("2", "c. [1] b [7].")], Known())
+    assert found["judge"] == "letters" and (found["answers"], found["questions"]) == (3, 2)
+    table = {name: row["value"] for name, row in found["scores"].items()}
+    assert table["answers_that_cite"] == pytest.approx(2 / 3) and table["answers_that_dangle"] == pytest.approx(1 / 3)
+    assert table["citation_recall"] == pytest.approx(1 / 3), "the third answer's citation stands for the sentence before it"
+    assert table["citation_precision"] == pytest.approx(0.5) and found["scores"]["citation_precision"]["known"] == 2
+    assert all(row["low"] <= row["value"] <= row["high"] for row in found["scores"].values())
+
+
+def test_the_same_pair_is_asked_once():
+    judge = Known()
+    scores.score([question("1", "a [1].", "a [1].", "a [1][1].")], judge)
+    assert judge.asked == 1
+
+
+def test_nearness_takes_the_nearest_reference():
+    told = question("1", "the river is long [1]", "nobody knows", informative=1)
+    references = scores.references_of([told, question("2", "x", informative=0), question("3", "y", informative=1, attributable=0)])
+    assert references == {"1": ["the river is long [1]", "nobody knows"]}
+    found = scores.score([question("1", "the river is long [2]"), question("9", "none")], references=references)["scores"]
+    assert found["rouge_l"]["value"] == pytest.approx(1.0) and found["rouge_l"]["known"] == 1
+    assert found["bleu"]["value"] == pytest.approx(1.0)
+
+
+def test_nothing_to_score_is_refused():
+    with pytest.raises(ConfigError, match="there is no answer to score"):
+        scores.score([question("1")])
+
+
+def test_an_nli_model_by_name(tmp_path):
+    torch.manual_seed(0)
+    names = {0: "contradiction", 1: "ENTAILMENT", 2: "neutral"}
+    shape = BertConfig(vocab_size=len(parts.WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+                       max_position_embeddings=64, id2label=names, label2id={v: k for k, v in names.items()})  # fmt: skip
+    model = BertForSequenceClassification(shape).eval()
+    model.save_pretrained(tmp_path / "nli")
+    words = parts.pair_tokenizer()
+    words.save_pretrained(tmp_path / "nli")
+    judge = scores.Nli(str(tmp_path / "nli"), threads=1, batch_size=2)
+    pairs = [("the film was good", "a good film"), ("bad " * 80, "the plot was bad"), ("the cast", "fine")]
+    with torch.no_grad():
+        wanted = [float(model(**words(*p, truncation="only_first", return_tensors="pt")).logits.softmax(-1)[0, 1]) for p in pairs]
+    assert np.allclose(judge.support(pairs), wanted, atol=5e-3)
+    other = BertForSequenceClassification(
+        BertConfig(**{**shape.to_dict(), "id2label": {0: "not_entailment", 1: "b"}, "label2id": {"not_entailment": 0, "b": 1}})
+    )
+    other.save_pretrained(tmp_path / "other")
+    words.save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"has no label for entailment \(not_entailment, b\)"):
+        scores.Nli(str(tmp_path / "other"), threads=1)
