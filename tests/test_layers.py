@@ -19,6 +19,8 @@ LAYERS = [
     {"report", "catalogue"},
     {"engine"},
     {"echo", "answers"},
+    {"verbs"},
+    {"cli_answers"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -61,6 +63,9 @@ def test_imports_point_down(path):
         *[[verb, "--help"] for verb in ("distill", "evaluate", "export", "list", "show", "cost", "doctor")],
         ["echo", "analyze", "--help"],
         ["echo", "plan", "--help"],
+        ["answers", "--help"],
+        ["answers", "collect", "--help"],
+        ["answers", "score", "--help"],
     ],
     ids=" ".join,
 )

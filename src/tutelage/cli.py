@@ -10,30 +10,14 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import ConfigError, TutelageError
+from .cli_answers import answers
+from .errors import ConfigError
+from .verbs import JSON, Verbs
 
 _OVERRIDES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-class _Verbs(click.Group):
-    """A user's fault is one sentence on standard error and exit code 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except TutelageError as fault:
-            click.echo(f"tutelage: {fault}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("tutelage: interrupted; the same command goes on from the last checkpoint", err=True)
-            sys.exit(130)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with: tutelage distill quickstart")
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with: tutelage distill quickstart")
 @click.version_option(__version__, prog_name="tutelage")
 def main() -> None:
     """Teach small models to do a big model's work, and prove how well they do it."""
@@ -45,7 +29,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder [runs/NAME-METHOD-SEED-DIGEST].")
 @click.option("--store", type=click.Path(path_type=Path), help="What runs share: teachers, students, signals [store beside the run].")
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
-@_JSON
+@JSON
 def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path | None, quiet: bool, as_json: bool) -> None:
     """Train the student of RECIPE, a YAML file or a name that 'list recipes' shows, and report.
 
@@ -79,7 +63,7 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 @click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
 @click.option("--tasks", help="Zero-shot tasks instead, of lm-evaluation-harness or in JSON-lines files, by commas.")
 @click.option("--limit", type=click.IntRange(1), help="First so many questions of each of --tasks.")
-@_JSON
+@JSON
 def evaluate(
     student: str,
     changes: tuple[str, ...],
@@ -125,7 +109,7 @@ def _zero_shot(model: str, tasks: str, limit: int | None, as_json: bool) -> None
 @click.argument("student", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--int8", is_flag=True, help="Also write a dynamically quantised int8 model.")
-@_JSON
+@JSON
 def export(student: Path, out: Path, int8: bool, as_json: bool) -> None:
     """Write the model in folder STUDENT as ONNX to folder OUT, checked against the model and timed."""
     from .models.export import export as write_onnx
@@ -139,7 +123,7 @@ def export(student: Path, out: Path, int8: bool, as_json: bool) -> None:
     table.show_export(facts, out)
 
 
-@main.group(cls=_Verbs)
+@main.group(cls=Verbs)
 def echo() -> None:
     """Language models whose layers share attention: which layers attend alike, and which should echo which."""
 
@@ -161,7 +145,7 @@ def _text_options(verb: Any) -> Any:
 
 @echo.command(epilog="Example: tutelage echo analyze smollm2 --data imdb")
 @_text_options
-@_JSON
+@JSON
 def analyze(
     model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None, as_json: bool
 ) -> None:
@@ -186,7 +170,7 @@ def analyze(
 @click.option("--held-out", default=6, show_default=True, help="Samples that the plan's loss is measured on; 0 measures none.")
 @click.option("--rivals", is_flag=True, help="Measure other ways of making the model faster beside the plan: loss, speed, size.")
 @click.option("--analysis", type=click.Path(path_type=Path), help="Folder of an analysis to plan from [runs/echo-MODEL, made if missing].")
-@_JSON
+@JSON
 def plan(
     model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None,
     share: float | None, rule: str, layers: str | None, block: int, head_maps: bool | None, trials: int, refit: bool,
@@ -226,9 +210,12 @@ def _show_echo(found: dict[str, Any], as_json: bool) -> None:
     click.echo(f"report   {found['report']}")
 
 
+main.add_command(answers)
+
+
 @main.command("list", epilog="Example: tutelage list methods")
 @click.argument("kind", required=False)
-@_JSON
+@JSON
 def list_parts(kind: str | None, as_json: bool) -> None:
     """Show the methods, tasks, surgeries and recipes at hand, one line each; KIND shows only one of these."""
     from . import catalogue
@@ -246,7 +233,7 @@ def list_parts(kind: str | None, as_json: bool) -> None:
 @main.command(epilog="Example: tutelage show recipes/quickstart.yaml train.epochs=5   |   tutelage show kd")
 @click.argument("recipe")
 @_OVERRIDES
-@_JSON
+@JSON
 def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
     """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name. Runs nothing."""
     from . import catalogue, config
@@ -263,7 +250,7 @@ def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
 @click.argument("models", nargs=-1, required=True)
 @click.option("--tokens", default=32, show_default=True, help="Length of the rows that are timed.")
 @click.option("--threads", type=int, help="CPU threads [one a core].")
-@_JSON
+@JSON
 def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: bool) -> None:
     """Parameters, FLOPs, bytes and latency with spread of MODELS, names or folders; several are timed in turn."""
     from .engine.inspect import costs
@@ -278,7 +265,7 @@ def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: boo
 
 
 @main.command(epilog="Example: tutelage doctor")
-@_JSON
+@JSON
 def doctor(as_json: bool) -> None:
     """Say what this machine has: versions, device, precision, extras, embedded model and data; and run one tiny training."""
     from .engine.inspect import examine

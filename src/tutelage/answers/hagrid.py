@@ -58,7 +58,7 @@ class Question(_Record):
 
     query_id: str
     query: Text
-    quotes: list[Quote]
+    quotes: list[Quote] = []
     answers: list[Answer] = []
 
 

@@ -111,7 +111,7 @@ def support(many: Sequence[Sequence[Statement]], judge: Judge, threshold: float 
                         ask([source], s.text)
                         ask([*s.sources[:i], *s.sources[i + 1 :]], s.text)
     asked = list(pairs)
-    found = judge.support(asked) if asked else []
+    found = judge.support(asked) if asked else np.zeros(0)
     holds = {pair: bool(value > threshold) for pair, value in zip(asked, found, strict=True)}
     out = []
     for one in many:

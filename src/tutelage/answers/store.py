@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import exc
-from sqlalchemy.orm import Session, selectinload
+from ..errors import ConfigError, DataError, MissingExtra
 
-from ..errors import ConfigError, DataError
+try:
+    import sqlalchemy as sa
+    from sqlalchemy import exc
+    from sqlalchemy.orm import Session, selectinload
+except ModuleNotFoundError:
+    raise MissingExtra("the store of answers", "answers") from None
 from . import hagrid
 from .tables import Answer, Question, Quote, Segment
 
@@ -33,10 +36,11 @@ def now() -> datetime.datetime:
 class Store:
     """An open database. `url` is a file's path, or a URL such as postgresql+psycopg://user@host/name.
 
-    Raises ConfigError for a database that is down, that this version does not know, or whose driver is missing.
+    Raises ConfigError for a database that is down, that this version does not know, or whose driver is missing; without `make` also
+    for a file that is not there.
     """
 
-    def __init__(self, url: str | Path):
+    def __init__(self, url: str | Path, *, make: bool = True):
         self.url = str(url) if "://" in str(url) else f"sqlite:///{Path(url).expanduser().absolute()}"
         try:
             parsed = sa.make_url(self.url)
@@ -44,6 +48,8 @@ class Store:
             if parsed.get_backend_name() not in ("sqlite", "postgresql"):
                 raise ConfigError(f"--store: {self.shown} is neither SQLite nor PostgreSQL")
             if parsed.get_backend_name() == "sqlite" and parsed.database:
+                if not make and not Path(parsed.database).exists():
+                    raise ConfigError(f"--store: {parsed.database}: no such store; 'tutelage answers collect' makes one")
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine = sa.create_engine(parsed, **self._pool(parsed))
         except exc.ArgumentError:

@@ -1,0 +1,127 @@
+"""The verbs of cited answers: `tutelage answers ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import ConfigError
+from .verbs import JSON, Verbs
+
+_STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
+_THREADS = click.option("--threads", type=int, help="CPU threads [one a core].")
+
+
+@click.group(cls=Verbs, epilog="Example: tutelage answers collect questions.jsonl --model smollm2")
+def answers() -> None:
+    """Answers that cite their sources: find passages, collect answers, let people judge them, score and export."""
+
+
+@answers.command(
+    epilog="Example: tutelage answers collect questions.jsonl --model smollm2   |   "
+    "tutelage answers collect questions.jsonl --model llama3 --server http://localhost:11434/v1"
+)
+@click.argument("questions", type=click.Path(path_type=Path))
+@click.option("--model", default="smollm2", show_default=True, help="A model's name: in this process, or on --server.")
+@click.option("--server", help="URL of an OpenAI-compatible server; its key is read from OPENAI_API_KEY.")
+@click.option("--hosted", is_flag=True, help="Ask OpenAI's own service instead; the key is read from OPENAI_API_KEY.")
+@_STORE
+@click.option("--prompts", default="short,long", show_default=True, help="Prompts, by commas: short, long, or a version such as short-1.")
+@click.option("--samples", default=1, show_default=True, type=click.IntRange(1), help="Answers for each prompt.")
+@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0), help="Of the model; 0 is greedy.")
+@click.option("--tokens", default=300, show_default=True, type=click.IntRange(1), help="Most tokens of an answer.")
+@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1), help="Requests at a time.")
+@click.option("--price", nargs=2, type=float, help="Prices of a million tokens read and written, for the ledger.")
+@click.option("--skip-broken", is_flag=True, help="Leave broken lines out and go on; else nothing is read.")
+@_THREADS
+@JSON
+def collect(
+    questions: Path, model: str, server: str | None, hosted: bool, store: str, prompts: str, samples: int, temperature: float, tokens: int,
+    concurrency: int, price: tuple[float, float] | None, skip_broken: bool, threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Ask a model every question of QUESTIONS, JSON lines in HAGRID's form, and keep its answers with their citations.
+
+    Run again, it asks only what has no answer yet.
+    """
+    from .answers import collect as work
+    from .answers import hagrid, writers
+    from .answers.store import Store
+    from .engine.talk import Console, Talk
+
+    if samples > 1 and not temperature:
+        raise ConfigError("--samples: more than one answer of a greedy model are the same; give --temperature")
+    if server and hosted:
+        raise ConfigError("--hosted: has no effect beside --server; leave one out")
+    if (server or hosted) and threads:
+        raise ConfigError("--threads: has no effect on a server; leave it out")
+    found, faults = hagrid.read(questions, skip=skip_broken)
+    for fault in faults:
+        click.echo(f"left out: {fault}", err=True)
+    if bare := next((q.query_id for q in found if not q.quotes), None):
+        raise ConfigError(f"{questions}: question '{bare}' has no quotes to answer from; give each its quotes")
+    kept = Store(store)
+    work.add(kept, found)
+    writer: Any = writers.Server(model, server) if server or hosted else writers.Local(model, threads=threads)
+    prices = price or (None, None)
+    plan = work.Plan(tuple(p.strip() for p in prompts.split(",")), samples, temperature, tokens, concurrency, *prices)
+    facts = work.collect(kept, writer, plan, Talk() if as_json else Console())
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(
+            f"{facts['answers']} answers, {facts['failed']} failed, {facts['left']} left; {facts['uncited']} cite nothing, "
+            f"{facts['dangling']} cite what is not there; {facts['tokens_in']:,} tokens read, {facts['tokens_out']:,} written"
+            + (f", {facts['cost']:.4f} paid" if price else "")
+        )
+        click.echo(f"store    {kept.shown}")
+    if facts["failed"]:
+        ended = "the run ended early" if facts["stopped"] else "the same command asks again"
+        raise ConfigError(f"{facts['failed']} requests failed, the last because {facts['fault']}; {ended}, and nothing is lost")
+
+
+@answers.command(epilog="Example: tutelage answers export judged/")
+@click.argument("out", type=click.Path(path_type=Path))
+@_STORE
+@JSON
+def export(out: Path, store: str, as_json: bool) -> None:
+    """Write all questions with their labels into folder OUT: HAGRID's JSON lines, every judgement by pseudonym, and a data-set card."""
+    from .answers import export as work
+    from .answers.store import Store
+
+    facts = work.write(Store(store, make=False), out)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{facts['questions']} questions, {facts['answers']} answers, {facts['judged']} of them judged by people\nfolder   {out}")
+
+
+@answers.command(epilog="Example: tutelage answers score answers.jsonl --judge lexical --references judged/answers.jsonl")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--judge", default="lexical", show_default=True, help="What decides on support: lexical, none, or an NLI model by name.")
+@click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
+@_THREADS
+@JSON
+def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
+    """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""
+    from .answers import hagrid, lexical, scores
+
+    found, _ = hagrid.read(file)
+    told = scores.references_of(hagrid.read(references)[0]) if references else None
+    if threads and judge in ("lexical", "none"):
+        raise ConfigError(f"--threads: has no effect with --judge {judge}; leave it out")
+    decides: Any = None
+    if judge != "none":
+        decides = lexical.Lexical() if judge == "lexical" else scores.Nli(judge, threads=threads)
+    facts = scores.score(found, decides, references=told)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, row in facts["scores"].items():
+        unit = "" if name == "words" else " %"
+        value, low, high = (row[k] * (1 if name == "words" else 100) for k in ("value", "low", "high"))
+        click.echo(f"{name:<22}{value:6.1f}{unit}  ({low:.1f} to {high:.1f})")
+    by = f"; support by {facts['judge']}, above {facts['threshold']}" if facts["judge"] else ""
+    click.echo(f"{facts['answers']} answers to {facts['questions']} questions, 95 % intervals by question{by}")

@@ -1,0 +1,29 @@
+"""What the verbs of all files share."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from .errors import TutelageError
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+class Verbs(click.Group):
+    """A user's fault is one sentence on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TutelageError as fault:
+            click.echo(f"tutelage: {fault}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("tutelage: interrupted; the same command goes on from the last checkpoint", err=True)
+            sys.exit(130)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)

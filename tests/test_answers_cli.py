@@ -1,0 +1,87 @@
+"""The verbs of cited answers from questions to an exported folder."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import decoders
+import parts
+import pytest
+from click.testing import CliRunner
+from test_answers_store import people, questions, request, whole
+from test_collect import server  # noqa: F401
+
+from tutelage.answers import hagrid, judging
+from tutelage.answers.store import Store
+from tutelage.cli import main
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["answers", *map(str, words)])
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Questions without answers, in a file."""
+    hagrid.write((q.model_copy(update={"answers": []}) for q in questions(4)), tmp_path / "questions.jsonl")
+    return tmp_path / "questions.jsonl"
+
+
+def test_collect_judge_export_and_score(asked, server, tmp_path):  # noqa: F811
+    store = ("--store", tmp_path / "answers.db")
+    done = run("collect", asked, "--model", "m", "--server", server.url, *store, "--prompts", "short", "--price", 1, 2)
+    assert done.exit_code == 0, done.output
+    assert "4 answers, 0 failed, 0 left; 0 cite nothing, 4 cite what is not there" in done.stdout and "0.0006 paid" in done.stdout
+    again = run("collect", asked, "--model", "m", "--server", server.url, *store, "--prompts", "short", "--json")
+    assert json.loads(again.stdout)["asked"] == 0
+    kept = Store(tmp_path / "answers.db")
+    a, b = people(kept, 2)
+    for person in (a, b):
+        while (answer := judging.take_next(kept, person)) is not None:
+            judging.judge(kept, person, answer, whole(kept, answer), request())
+    done = run("export", tmp_path / "out", *store)
+    assert done.exit_code == 0 and "4 questions, 4 answers, 4 of them judged by people" in done.stdout, done.output
+    told, _ = hagrid.read(tmp_path / "out" / "answers.jsonl")
+    assert [(x.informative, x.attributable, x.answer_type) for q in told for x in q.answers] == [(1, 1, "short")] * 4
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert len(loaded) == 4 and loaded[0]["quotes"][0]["text"] == "There."
+    done = run("score", tmp_path / "out" / "answers.jsonl", "--judge", "none", "--references", tmp_path / "out" / "answers.jsonl", "--json")
+    facts = json.loads(done.stdout)
+    assert facts["scores"]["answers_that_dangle"]["value"] == 1.0 and facts["scores"]["rouge_l"]["value"] == 1.0
+    shown = run("score", tmp_path / "out" / "answers.jsonl")
+    assert "citation_recall" in shown.stdout and "support by lexical" in shown.stdout, shown.output
+
+
+def test_collect_with_a_model_in_this_process(asked, tmp_path):
+    words = parts.tokenizer()
+    words.chat_template = "{% for m in messages %}good film {{ m.content | length }} {% endfor %}"
+    words.save_pretrained(tmp_path / "m")
+    decoders.model(vocab_size=len(parts.WORDS)).save_pretrained(tmp_path / "m")
+    done = run("collect", asked, "--model", tmp_path / "m", "--store", tmp_path / "a.db", "--tokens", 4, "--threads", 1, "--json")
+    assert json.loads(done.stdout)["answers"] == 8, done.output
+
+
+def test_faults_are_one_sentence(asked, server, tmp_path):  # noqa: F811
+    (tmp_path / "broken.jsonl").write_text(asked.read_text() + "{\n")
+    (tmp_path / "bare.jsonl").write_text('{"query_id": "1", "query": "Where?"}\n')
+    there = ("--server", server.url, "--store", tmp_path / "a.db")
+    for words, sentence in (
+        (("collect", tmp_path / "none.jsonl", *there), "no such file of questions"),
+        (("collect", tmp_path / "broken.jsonl", *there), "line 5: not JSON"),
+        (("collect", tmp_path / "bare.jsonl", *there), "question '1' has no quotes"),
+        (("collect", asked, *there, "--samples", 2), "give --temperature"),
+        (("collect", asked, *there, "--prompts", "shrot"), "did you mean 'short'"),
+        (("collect", asked, *there, "--threads", 1), "--threads: has no effect on a server"),
+        (("export", tmp_path / "out", "--store", tmp_path / "none.db"), "no such store"),
+        (("score", asked), "there is no answer to score"),
+        (("score", asked, "--judge", "none", "--threads", 1), "has no effect with --judge none"),
+    ):
+        done = run(*words)
+        assert done.exit_code == 2 and sentence in done.stderr and "Traceback" not in done.output, (words, done.output)
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    done = run("collect", tmp_path / "broken.jsonl", *there, "--skip-broken", "--prompts", "short")
+    assert done.exit_code == 0 and "left out:" in done.stderr and "4 answers" in done.stdout
+    server.script = lambda n: (500, {"error": {"message": "no"}}, 0.0)
+    done = run("collect", asked, "--server", server.url, "--store", tmp_path / "b.db", "--prompts", "short", "--concurrency", 8)
+    assert done.exit_code == 2 and "4 requests failed, the last because" in done.stderr and "nothing is lost" in done.stderr
