@@ -13,6 +13,7 @@ from test_answers_store import people, questions, request, whole
 from test_collect import server  # noqa: F401
 
 from tutelage.answers import hagrid, judging
+from tutelage.answers import people as people_of
 from tutelage.answers.store import Store
 from tutelage.cli import main
 
@@ -85,3 +86,16 @@ def test_faults_are_one_sentence(asked, server, tmp_path):  # noqa: F811
     server.script = lambda n: (500, {"error": {"message": "no"}}, 0.0)
     done = run("collect", asked, "--server", server.url, "--store", tmp_path / "b.db", "--prompts", "short", "--concurrency", 8)
     assert done.exit_code == 2 and "4 requests failed, the last because" in done.stderr and "nothing is lost" in done.stderr
+
+
+def test_the_first_admin_is_made_on_the_command_line(tmp_path):
+    store = ("--store", str(tmp_path / "a.db"))
+    call = lambda *words, say="a long enough word\n": CliRunner().invoke(main, ["answers", "person", *words, *store], input=say)
+    done = call("Ada", "--role", "admin")
+    assert done.exit_code == 0 and "Ada is admin, and person-1 in exports" in done.stdout and "long enough" not in done.output
+    assert "there is an account 'Ada' already" in call("Ada").stderr
+    assert "needs 10 to 200 letters" in call("Bob", say="short\n").stderr
+    assert "Ada has a new password" in call("Ada", "--new-password", say="another long word\n").stdout
+    assert "there is no account 'Bob'" in call("Bob", "--new-password").stderr
+    kept = Store(tmp_path / "a.db")
+    assert people_of.who(kept, people_of.log_in(kept, "Ada", "another long word")).role == "admin"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,27 @@ def collect(
     if facts["failed"]:
         ended = "the run ended early" if facts["stopped"] else "the same command asks again"
         raise ConfigError(f"{facts['failed']} requests failed, the last because {facts['fault']}; {ended}, and nothing is lost")
+
+
+@answers.command(epilog="Example: tutelage answers person Ada --role admin")
+@click.argument("name")
+@click.option("--role", default="annotator", show_default=True, help="annotator, adjudicator or admin.")
+@click.option("--new-password", is_flag=True, help="Only set another password, which ends their sessions.")
+@_STORE
+def person(name: str, role: str, new_password: bool, store: str) -> None:
+    """Make an account for NAME, who may then judge; the password is asked for, or read from a line of standard input."""
+    from .answers import people
+    from .answers.store import Store
+
+    kept = Store(store)
+    password = click.prompt("password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True)
+    if new_password:
+        if role != "annotator":
+            raise ConfigError("--role: has no effect beside --new-password; leave it out")
+        people.change_password(kept, name, password)
+        click.echo(f"{name} has a new password")
+        return
+    click.echo(f"{name} is {role}, and {people.add(kept, name, role, password)} in exports")
 
 
 @answers.command(epilog="Example: tutelage answers export judged/")

@@ -125,6 +125,24 @@ class Person(Base):
     at: Mapped[datetime.datetime]
 
 
+class Visit(Base):
+    """A session of someone who logged in."""
+
+    __tablename__ = "visit"
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
+    until: Mapped[datetime.datetime]
+
+
+class LogIn(Base):
+    """A log-in that failed, or has not succeeded yet."""
+
+    __tablename__ = "log_in"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), index=True)
+    at: Mapped[datetime.datetime]
+
+
 class Lease(Base):
     """An answer that someone has before them until a time."""
 

@@ -100,6 +100,26 @@ def upgrade() -> None:
     op.create_index("ix_answer_question_id", "answer", ["question_id"])
 
     op.create_table(
+        "visit",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("person_id", sa.Integer(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["person_id"],
+            ["person.id"],
+        ),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_index("ix_visit_person_id", "visit", ["person_id"])
+    op.create_table(
+        "log_in",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_log_in_name", "log_in", ["name"])
+    op.create_table(
         "lease",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("answer_id", sa.Integer(), nullable=False),
@@ -174,7 +194,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("judgement", "segment", "lease", "answer", "quote", "attempt", "question", "person"):
+    for name in ("judgement", "segment", "lease", "answer", "quote", "attempt", "question", "visit", "log_in", "person"):
         op.drop_table(name)
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION judgement_stays")
