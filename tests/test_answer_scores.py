@@ -18,7 +18,7 @@ from tutelage.errors import ConfigError
 class Known:
     """Supports a statement where its joined sources hold every letter of it."""
 
-    name = "letters"
+    name, threshold = "letters", 0.5
 
     def __init__(self):
         self.asked = 0

@@ -17,15 +17,15 @@ import numpy as np
 from ..errors import ConfigError, MissingExtra
 from . import citations, hagrid
 
-THRESHOLD = 0.5
 MOST_CITATIONS = 10
 """Citations of a statement that are looked at, the first ones."""
 
 
 class Judge(Protocol):
-    """Whether texts support statements."""
+    """Whether texts support statements: above its threshold they do."""
 
     name: str
+    threshold: float
 
     def support(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """(pairs,) in [0, 1] for (supporting text, statement without its citations)."""
@@ -37,6 +37,8 @@ class Nli:
 
     Raises ConfigError for a model without such a label.
     """
+
+    threshold = 0.5
 
     def __init__(self, model: str, *, threads: int | None = None, batch_size: int = 16):
         from ..engine.machine import Machine
@@ -88,7 +90,7 @@ def statements(question: hagrid.Question, answer: hagrid.Answer) -> list[Stateme
     return out
 
 
-def support(many: Sequence[Sequence[Statement]], judge: Judge, threshold: float = THRESHOLD) -> list[dict[str, float]]:
+def support(many: Sequence[Sequence[Statement]], judge: Judge) -> list[dict[str, float]]:
     """Citation recall, precision and F1 of each answer, and how many of its segments cite, by ALCE's definitions.
 
     Recall: the share of statements that their cited texts, joined, support; one without a citation is not supported. Precision:
@@ -112,7 +114,7 @@ def support(many: Sequence[Sequence[Statement]], judge: Judge, threshold: float 
                         ask([*s.sources[:i], *s.sources[i + 1 :]], s.text)
     asked = list(pairs)
     found = judge.support(asked) if asked else np.zeros(0)
-    holds = {pair: bool(value > threshold) for pair, value in zip(asked, found, strict=True)}
+    holds = {pair: bool(value > judge.threshold) for pair, value in zip(asked, found, strict=True)}
     out = []
     for one in many:
         supported, good, cited = 0, 0, 0
@@ -167,7 +169,7 @@ def score(
     groups = np.unique([q.query_id for q, _ in flat], return_inverse=True)[1]
     return {
         "answers": len(flat), "questions": len(set(groups.tolist())), "judge": judge.name if judge else None,
-        "threshold": THRESHOLD if judge else None, "scores": {name: _mean(values, groups, draws) for name, values in columns.items()},
+        "threshold": judge.threshold if judge else None, "scores": {name: _mean(values, groups, draws) for name, values in columns.items()},
     }  # fmt: skip
 
 
