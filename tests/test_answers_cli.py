@@ -14,6 +14,7 @@ from test_collect import server  # noqa: F401
 
 from tutelage.answers import hagrid, judging
 from tutelage.answers import people as people_of
+from tutelage.answers.judging import Word
 from tutelage.answers.store import Store
 from tutelage.cli import main
 
@@ -41,6 +42,13 @@ def test_collect_judge_export_and_score(asked, server, tmp_path):  # noqa: F811
     for person in (a, b):
         while (answer := judging.take_next(kept, person)) is not None:
             judging.judge(kept, person, answer, whole(kept, answer), request())
+    judging.judge(kept, a, 1, [Word(None, "informative", 0)], request())
+    facts = json.loads(run("agree", *store, "--json").stdout)
+    assert facts["criteria"]["informative"]["raw"]["value"] == 0.75 and facts["criteria"]["attributable"]["units"] == 8
+    assert run("agree", *store, "--disagreements").stdout == "question 0, answer 1: informative: an0 no, an1 yes\n"
+    shown = run("agree", *store)
+    assert shown.exit_code == 0 and "Alpha" in shown.stdout and "an0 and an1, informative" in shown.stdout, shown.output
+    judging.judge(kept, a, 1, [Word(None, "informative", 1)], request())
     done = run("export", tmp_path / "out", *store)
     assert done.exit_code == 0 and "4 questions, 4 answers, 4 of them judged by people" in done.stdout, done.output
     told, _ = hagrid.read(tmp_path / "out" / "answers.jsonl")
@@ -75,6 +83,7 @@ def test_faults_are_one_sentence(asked, server, tmp_path):  # noqa: F811
         (("collect", asked, *there, "--prompts", "shrot"), "did you mean 'short'"),
         (("collect", asked, *there, "--threads", 1), "--threads: has no effect on a server"),
         (("export", tmp_path / "out", "--store", tmp_path / "none.db"), "no such store"),
+        (("agree", "--store", tmp_path / "none.db"), "no such store"),
         (("score", asked), "there is no answer to score"),
         (("score", asked, "--judge", "none", "--threads", 1), "has no effect with --judge none"),
     ):

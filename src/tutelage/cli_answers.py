@@ -104,6 +104,43 @@ def person(name: str, role: str, new_password: bool, store: str) -> None:
     click.echo(f"{name} is {role}, and {people.add(kept, name, role, password)} in exports")
 
 
+@answers.command(epilog="Example: tutelage answers agree --disagreements")
+@click.option("--disagreements", is_flag=True, help="List what annotators differ on, who said what.")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1), help="Days of a stretch of time.")
+@_STORE
+@JSON
+def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
+    """How far the annotators agree: shares, kappas and Krippendorff's alpha with 95 % intervals, by criterion, annotator and time."""
+    from .answers import agreement, judging
+    from .answers.store import Store
+
+    ratings = judging.ratings(Store(store, make=False))
+    if not ratings:
+        raise ConfigError(f"--store: {store} holds no judgements yet")
+    each = {c: [r for r in ratings if r.criterion == c] for c in sorted({r.criterion for r in ratings})}
+    facts: dict[str, Any] = {
+        "criteria": agreement.by_criterion(ratings), "pairs": {c: agreement.by_pair(own) for c, own in each.items()},
+        "annotators": {c: agreement.by_rater(own) for c, own in each.items()},
+        "time": {c: agreement.over_time(own, days) for c, own in each.items()}, "disagreements": agreement.disagreements(ratings),
+    }  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    if disagreements:
+        for one in facts["disagreements"]:
+            query, number, segment = one["unit"]
+            where = f"question {query}, answer {number + 1}" + ("" if segment is None else f", segment {segment + 1}")
+            said = ", ".join(f"{who} {_WORDS[value]}" for who, value in one["said"].items())
+            click.echo(f"{where}: {one['criterion']}: {said}")
+        return
+    from .report import table
+
+    table.show_agreement(facts)
+
+
+_WORDS = {1: "yes", 0: "no", None: "cannot judge"}
+
+
 @answers.command(epilog="Example: tutelage answers export judged/")
 @click.argument("out", type=click.Path(path_type=Path))
 @_STORE

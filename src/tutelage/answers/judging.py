@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from ..errors import DataError
-from . import hagrid
+from . import agreement, hagrid
 from .store import Store, now, record_of
 from .tables import Answer, Judgement, Lease, Person, Question, Segment
 
@@ -211,6 +211,29 @@ def settled(store: Store) -> dict[Key, hagrid.Label]:
         return out
 
 
+def ratings(store: Store) -> list[agreement.Rating]:
+    """The annotators' standing words, by pseudonym, on units that name question, answer and segment by their places in the record."""
+    with store.reading() as session:
+        people = {p.id: p.pseudonym for p in session.scalars(sa.select(Person))}
+        named = _places(session)
+        return [
+            agreement.Rating(named[answer, segment], people[person], criterion, one.value, one.at)
+            for (answer, segment, criterion), words in standing(session).items()
+            for person, one in words.items()
+        ]
+
+
+def _places(session: Session) -> dict[tuple[int, int | None], tuple[str, int, int | None]]:
+    """Question id, number of the answer within the question and of the segment within the answer; by answer and segment."""
+    rank = sa.func.dense_rank().over(partition_by=Question.id, order_by=Answer.id) - 1
+    wanted = sa.select(Question.query_id, Answer.id, rank, Segment.id, Segment.position).select_from(Question).join(Answer)
+    out: dict[tuple[int, int | None], tuple[str, int, int | None]] = {}
+    for query, answer, position, segment, place in session.execute(wanted.outerjoin(Segment, Segment.answer_id == Answer.id)):
+        out[answer, segment] = (query, position, place)
+        out[answer, None] = (query, position, None)
+    return out
+
+
 def disagreements(store: Store) -> list[Key]:
     """Keys on which annotators differ and no adjudicator has spoken, in order."""
     with store.reading() as session:
@@ -255,21 +278,11 @@ def events(store: Store) -> Iterable[dict[str, Any]]:
     """Every judgement for export, by pseudonym, with the question, the places in the record, and the time."""
     with store.reading() as session:
         people = {p.id: p.pseudonym for p in session.scalars(sa.select(Person))}
-        places = {
-            (answer, segment): (query, position, place)
-            for query, answer, position, segment, place in session.execute(
-                sa.select(
-                    Question.query_id, Answer.id, sa.func.dense_rank().over(partition_by=Question.id, order_by=Answer.id) - 1,
-                    Segment.id, Segment.position,
-                ).select_from(Question).join(Answer).outerjoin(Segment, Segment.answer_id == Answer.id)
-            )
-        }  # fmt: skip
-        wholes = {answer: (query, position) for (answer, _), (query, position, _) in places.items()}
+        places = _places(session)
         for one in session.scalars(sa.select(Judgement).order_by(Judgement.id)):
-            query, position = wholes[one.answer_id]
+            query, position, place = places[one.answer_id, one.segment_id]
             yield {
-                "query_id": query, "answer": position,
-                "segment": None if one.segment_id is None else places[one.answer_id, one.segment_id][2],
+                "query_id": query, "answer": position, "segment": place,
                 "criterion": one.criterion, "value": one.value, "withdrawn": one.withdrawn, "adjudicates": one.adjudicates,
                 "suggested": one.suggested, "note": one.note, "annotator": people[one.person_id], "at": one.at.isoformat(),
             }  # fmt: skip

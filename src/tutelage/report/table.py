@@ -94,6 +94,51 @@ def show_zero_shot(found: Mapping[str, Mapping[str, Any]], file: TextIO | None =
     grid(heads, body, file=file)
 
 
+def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Print what `tutelage answers agree` found: criteria, annotators, pairs, and time."""
+    heads: list[Cell] = [
+        ("Criterion", ""),
+        ("Units", "with overlap"),
+        ("Agreement", "95 % interval"),
+        ("Alpha", "95 % interval"),
+        ("Fleiss", ""),
+    ]
+    body: list[list[Cell]] = []
+    for name, row in facts["criteria"].items():
+        figures = [(_number(row[k]["value"]), f"{_number(row[k]['low'])} to {_number(row[k]['high'])}") for k in ("raw", "alpha")]
+        body.append([(name, ""), (f"{row['units']:,}", f"{row['overlapping']:,}"), *figures, (_number(row["fleiss"]), "")])
+    grid(heads, body, file=file)
+    body = []
+    for name, people in facts["annotators"].items():
+        for who, row in people.items():
+            body.append(
+                [(f"{who}, {name}", ""), (f"{row['ratings']:,}", ""), (_number(row["agree"]), ""), (_number(row["cannot_judge"]), "")]
+            )
+    grid([("Annotator", ""), ("Ratings", ""), ("Agree with others", ""), ("Cannot judge", "")], body, file=file)
+    body = []
+    for name, pairs in facts["pairs"].items():
+        for row in pairs:
+            body.append(
+                [
+                    (f"{' and '.join(row['raters'])}, {name}", ""),
+                    (f"{row['units']:,}", ""),
+                    (_number(row["raw"]), ""),
+                    (_number(row["kappa"]), ""),
+                ]
+            )
+    grid([("Pair", ""), ("Units", ""), ("Agreement", ""), ("Cohen's kappa", "")], body, file=file)
+    body = [
+        [(f"{name}, from {row['from']}", ""), (f"{row['units']:,}", ""), (_number(row["raw"]), ""), (_number(row["alpha"]), "")]
+        for name, rows in facts["time"].items()
+        for row in rows
+    ]
+    grid([("Time", ""), ("Units", ""), ("Agreement", ""), ("Alpha", "")], body, file=file)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if words.known(value) else words.NONE
+
+
 def _share(found: Mapping[str, float]) -> Cell:
     return f"{found['value']:.1%}", f"{found['low']:.1%} to {found['high']:.1%}"
 

@@ -1,0 +1,220 @@
+"""How far people agree: shares, kappas and Krippendorff's alpha, with intervals; and what they disagree on.
+
+Source: Cohen 1960, Fleiss 1971, and Krippendorff 2011 (Computing Krippendorff's alpha-reliability), nominal metric. Ratings of "cannot
+judge" are None and count as missing. NaN where a figure is not defined: no overlap, or one value alone (chance would agree as well).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+NAN = float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rating:
+    """One standing judgement: of a unit, by a rater, on a criterion."""
+
+    unit: Hashable
+    rater: str
+    criterion: str
+    value: Any
+    """Any label; None cannot judge."""
+    at: datetime.datetime | None = None
+
+
+def table(ratings: Iterable[Rating]) -> tuple[np.ndarray, list[Hashable], list[str], list[Any]]:
+    """(raters, units) of value numbers, -1 where missing; the units, raters and values that the numbers stand for.
+
+    Raises DataError where a rater rated a unit twice on the same criterion.
+    """
+    many = list(ratings)
+    units: list[Hashable] = list(dict.fromkeys((r.criterion, r.unit) for r in many))
+    raters = sorted({r.rater for r in many})
+    values = sorted({r.value for r in many if r.value is not None}, key=repr)
+    out = np.full((len(raters), len(units)), -1, dtype=np.int64)
+    at_unit, at_rater, at_value = ({x: i for i, x in enumerate(names)} for names in (units, raters, values))
+    seen = set()
+    for r in many:
+        place = at_rater[r.rater], at_unit[r.criterion, r.unit]
+        if place in seen:
+            raise DataError(f"ratings: {r.rater} rated {r.unit} twice on '{r.criterion}'; keep the last one")
+        seen.add(place)
+        if r.value is not None:
+            out[place] = at_value[r.value]
+    return out, units, raters, values
+
+
+# ---- figures of a table (raters, units), -1 where missing
+
+
+def raw(found: np.ndarray) -> float:
+    """The share of agreeing pairs among all pairs of ratings of the same unit."""
+    counts = _counts(found)
+    many = counts.sum(1)
+    pairs = many * (many - 1)
+    return float((counts * (counts - 1)).sum() / pairs.sum()) if pairs.sum() else NAN
+
+
+def cohen(found: np.ndarray) -> float:
+    """Cohen's kappa of two raters (2, units) on the units that both rated."""
+    both = found[:, (found >= 0).all(0)]
+    if not both.shape[1]:
+        return NAN
+    number = int(both.max()) + 1
+    shares = [np.bincount(row, minlength=number) / both.shape[1] for row in both]
+    chance = float(shares[0] @ shares[1])
+    return float(((both[0] == both[1]).mean() - chance) / (1 - chance)) if chance < 1 else NAN
+
+
+def fleiss(found: np.ndarray) -> float:
+    """Fleiss' kappa; raises DataError where units were rated by unequally many."""
+    counts = _counts(found)
+    many = counts.sum(1)
+    if len(set(many.tolist())) > 1:
+        what = f"units have {int(many.min())} to {int(many.max())} ratings"
+        raise DataError(f"Fleiss' kappa: {what}, and it needs equally many; take Krippendorff's alpha")
+    if not len(many) or many[0] < 2:
+        return NAN
+    shares = counts.sum(0) / counts.sum()
+    chance = float((shares**2).sum())
+    agreed = float(((counts * (counts - 1)).sum(1) / (many * (many - 1))).mean())
+    return (agreed - chance) / (1 - chance) if chance < 1 else NAN
+
+
+def alpha(found: np.ndarray) -> float:
+    """Krippendorff's alpha, nominal: 1 - observed over expected disagreement; units with one rating say nothing."""
+    return _alpha(_counts(found))
+
+
+def _alpha(counts: np.ndarray) -> float:
+    counts = counts[counts.sum(1) > 1].astype(np.float64)
+    if not len(counts):
+        return NAN
+    many = counts.sum(1)
+    total, each = many.sum(), counts.sum(0)
+    observed = float(((many**2 - (counts**2).sum(1)) / (many - 1)).sum() / total)
+    expected = float((total**2 - (each**2).sum()) / (total * (total - 1)))
+    return 1 - observed / expected if expected else NAN
+
+
+def _counts(found: np.ndarray) -> np.ndarray:
+    """(units, values): how many raters gave each value."""
+    number = int(found.max(initial=-1)) + 1
+    return np.stack([(found == v).sum(0) for v in range(number)], axis=1) if number else np.zeros((found.shape[1], 1), dtype=np.int64)
+
+
+def interval(figure: Callable[[np.ndarray], float], found: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of a figure by a bootstrap that draws units; draws in which it is not defined are left out."""
+    rng, number = np.random.default_rng(seed), found.shape[1]
+    if not number:
+        return NAN, NAN
+    each = np.array([figure(found[:, rng.integers(number, size=number)]) for _ in range(draws)])
+    each = each[~np.isnan(each)]
+    if not len(each):
+        return NAN, NAN
+    low, high = np.percentile(each, (2.5, 97.5))
+    return float(low), float(high)
+
+
+# ---- summaries
+
+
+def summary(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, Any]:
+    """Raw agreement and alpha with intervals, Fleiss' kappa where it is defined, units, raters and the share of "cannot judge"."""
+    found, units, raters, _ = table(ratings)
+    overlap = int(((found >= 0).sum(0) > 1).sum())
+    try:
+        kappa = fleiss(found[:, (found >= 0).any(0)])
+    except DataError:
+        kappa = NAN
+    missing = sum(r.value is None for r in ratings)
+    return {
+        "units": len(units), "overlapping": overlap, "raters": len(raters), "ratings": len(ratings),
+        "cannot_judge": missing / len(ratings) if ratings else NAN,
+        "raw": {"value": raw(found), **_span(raw, found, draws)}, "alpha": {"value": alpha(found), **_span(alpha, found, draws)},
+        "fleiss": kappa,
+    }  # fmt: skip
+
+
+def _span(figure: Callable[[np.ndarray], float], found: np.ndarray, draws: int) -> dict[str, float]:
+    low, high = interval(figure, found, draws=draws)
+    return {"low": low, "high": high}
+
+
+def by_criterion(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, dict[str, Any]]:
+    """The summary of each criterion."""
+    return {c: summary([r for r in ratings if r.criterion == c], draws=draws) for c in sorted({r.criterion for r in ratings})}
+
+
+def by_pair(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+    """For each two raters with units in common: how many, the share on which they agree, and Cohen's kappa."""
+    found, _, raters, _ = table(ratings)
+    out = []
+    for i in range(len(raters)):
+        for j in range(i + 1, len(raters)):
+            two = found[[i, j]]
+            if many := int((two >= 0).all(0).sum()):
+                out.append({"raters": (raters[i], raters[j]), "units": many, "raw": raw(two), "kappa": cohen(two)})
+    return out
+
+
+def by_rater(ratings: Sequence[Rating]) -> dict[str, dict[str, Any]]:
+    """For each rater: ratings, the share of "cannot judge", and the share of others' ratings of the same units that agree."""
+    found, _, raters, _ = table(ratings)
+    counts, out = _counts(found), {}
+    for i, name in enumerate(raters):
+        mine = found[i] >= 0
+        others = (counts.sum(1) - 1)[mine]
+        alike = counts[mine, found[i][mine]] - 1
+        own = [r for r in ratings if r.rater == name]
+        out[name] = {
+            "ratings": len(own), "cannot_judge": sum(r.value is None for r in own) / len(own),
+            "agree": float(alike.sum() / others.sum()) if others.sum() else NAN,
+        }  # fmt: skip
+    return out
+
+
+def over_time(ratings: Sequence[Rating], days: int = 7) -> list[dict[str, Any]]:
+    """Raw agreement and alpha of the units whose last rating fell into each stretch of so many days, UTC; empty ones are left out."""
+    known = [(r, r.at) for r in ratings if r.at is not None]
+    if not known:
+        return []
+    last: dict[Hashable, datetime.datetime] = {}
+    for r, at in known:
+        key = (r.criterion, r.unit)
+        last[key] = max(last.get(key, at), at)
+    first = min(last.values()).astimezone(datetime.UTC).date()
+    groups: dict[int, list[Rating]] = {}
+    for r, _ in known:
+        day = (last[r.criterion, r.unit].astimezone(datetime.UTC).date() - first).days
+        groups.setdefault(day // days, []).append(r)
+    out = []
+    for number, own in sorted(groups.items()):
+        found, units, _, _ = table(own)
+        start = first + datetime.timedelta(days=number * days)
+        out.append({"from": start.isoformat(), "units": len(units), "raw": raw(found), "alpha": alpha(found)})
+    return out
+
+
+def disagreements(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+    """Units on which raters differ, the most evenly split first: who said what, and who could not judge."""
+    groups: dict[tuple[str, Hashable], list[Rating]] = {}
+    for r in ratings:
+        groups.setdefault((r.criterion, r.unit), []).append(r)
+    out = []
+    for (criterion, unit), own in groups.items():
+        said = Counter(r.value for r in own if r.value is not None)
+        if len(said) > 1:
+            shares = np.array(list(said.values())) / said.total()
+            words = {r.rater: r.value for r in sorted(own, key=lambda r: r.rater)}
+            out.append({"unit": unit, "criterion": criterion, "said": words, "split": float(1 - (shares**2).sum())})
+    return sorted(out, key=lambda d: -d["split"])

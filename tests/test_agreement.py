@@ -1,0 +1,129 @@
+"""Figures of agreement against statsmodels, the package krippendorff, and worked examples."""
+
+from __future__ import annotations
+
+import datetime
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats import inter_rater
+
+from tutelage.answers import agreement
+from tutelage.answers.agreement import Rating
+from tutelage.errors import DataError
+
+NO = -1
+EXAMPLE = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, NO, NO, NO],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NO, 3],
+        [NO, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NO],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NO],
+    ]
+)
+"""Krippendorff 2011, section C: four observers, twelve units."""
+
+
+def tables(raters=(2, 5), values=3, missing=True):
+    cell = st.integers(NO if missing else 0, values - 1)
+    return st.integers(*raters).flatmap(
+        lambda r: st.integers(1, 12).flatmap(
+            lambda u: st.lists(st.lists(cell, min_size=u, max_size=u), min_size=r, max_size=r).map(np.array)
+        )
+    )
+
+
+def same(a, b):
+    return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, abs_tol=1e-9)
+
+
+def test_krippendorffs_own_example():
+    assert agreement.alpha(EXAMPLE - 0) == pytest.approx(0.743, abs=5e-4)
+
+
+def test_by_hand():
+    two = np.array([[0, 0, 1, 1], [0, 1, 1, 1]])
+    assert agreement.raw(two) == 0.75
+    assert agreement.cohen(two) == pytest.approx((0.75 - (0.5 * 0.25 + 0.5 * 0.75)) / 0.5)
+    assert agreement.alpha(two) == pytest.approx(1 - (2 / 8) / (2 * 3 * 5 / (8 * 7)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables())
+def test_alpha_is_krippendorffs_packages(found):
+    krippendorff = pytest.importorskip("krippendorff")
+    mine = agreement.alpha(found)
+    data = np.where(found < 0, np.nan, found)
+    overlapping = found[:, (found >= 0).sum(0) > 1]
+    if len(set(overlapping[overlapping >= 0].tolist())) < 2:
+        assert math.isnan(mine)
+    else:
+        assert same(mine, krippendorff.alpha(data, level_of_measurement="nominal"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables(missing=False))
+def test_kappas_are_statsmodels(found):
+    counts = agreement._counts(found)
+    with np.errstate(all="ignore"):
+        assert same(agreement.fleiss(found), float(inter_rater.fleiss_kappa(counts)))
+        cross = np.zeros((3, 3))
+        np.add.at(cross, (found[0], found[1]), 1)
+        assert same(agreement.cohen(found[:2]), float(inter_rater.cohens_kappa(cross, return_results=False)))
+
+
+def test_what_is_not_defined_is_nan_without_a_warning():
+    one, apart = np.zeros((2, 5), dtype=int), np.array([[0, NO], [NO, 1]])
+    for figure in (agreement.alpha, agreement.cohen):
+        assert math.isnan(figure(one)) and math.isnan(figure(apart))
+    assert agreement.raw(one) == 1.0 and math.isnan(agreement.raw(apart)) and math.isnan(agreement.fleiss(one))
+    assert all(math.isnan(x) for x in agreement.interval(agreement.alpha, apart, draws=5))
+    assert math.isnan(agreement.raw(np.full((2, 3), NO)))
+
+
+def test_fleiss_needs_equally_many():
+    with pytest.raises(DataError, match="units have 1 to 2 ratings, and it needs equally many; take Krippendorff's alpha"):
+        agreement.fleiss(np.array([[0, 1], [0, NO]]))
+
+
+def rate(unit, rater, value, criterion="attributable", day=1):
+    return Rating(unit, rater, criterion, value, datetime.datetime(2026, 11, day, tzinfo=datetime.UTC))
+
+
+RATINGS = [
+    rate(1, "a", 1), rate(1, "b", 1), rate(2, "a", 1), rate(2, "b", 0), rate(2, "c", 0), rate(3, "a", None), rate(3, "b", 1),
+    rate(4, "a", 0, day=20), rate(4, "b", 1, day=20), rate(1, "a", 1, "informative"), rate(1, "b", 1, "informative"),
+]  # fmt: skip
+
+
+def test_summaries_by_hand():
+    table = agreement.by_criterion(RATINGS, draws=200)
+    found = table["attributable"]
+    assert (found["units"], found["overlapping"], found["raters"], found["ratings"]) == (4, 3, 3, 9)
+    assert found["cannot_judge"] == pytest.approx(1 / 9) and math.isnan(found["fleiss"])
+    assert found["raw"]["value"] == pytest.approx((2 + 2) / (2 + 6 + 2)) and found["raw"]["low"] <= 0.4 <= found["raw"]["high"]
+    assert table["informative"]["raw"]["value"] == 1.0 and math.isnan(table["informative"]["alpha"]["value"])
+    pairs = {p["raters"]: p for p in agreement.by_pair([r for r in RATINGS if r.criterion == "attributable"])}
+    assert pairs["a", "b"]["units"] == 3 and pairs["a", "b"]["raw"] == pytest.approx(1 / 3) and ("a", "c") in pairs
+    rater = agreement.by_rater([r for r in RATINGS if r.criterion == "attributable"])
+    assert rater["a"] == {"ratings": 4, "cannot_judge": 0.25, "agree": pytest.approx(1 / 4)}
+    assert rater["c"]["agree"] == pytest.approx(1 / 2)
+
+
+def test_disagreements_come_with_who_said_what():
+    found = agreement.disagreements(RATINGS)
+    assert [d["unit"] for d in found] == [4, 2] and found[1]["said"] == {"a": 1, "b": 0, "c": 0}
+
+
+def test_over_time_by_the_last_rating_of_a_unit():
+    weeks = agreement.over_time([r for r in RATINGS if r.criterion == "attributable"])
+    assert [(w["from"], w["units"]) for w in weeks] == [("2026-11-01", 3), ("2026-11-15", 1)]
+    assert weeks[1]["raw"] == 0.0 and agreement.over_time([Rating(1, "a", "x", 1)]) == []
+
+
+def test_a_second_rating_is_refused():
+    with pytest.raises(DataError, match="a rated 1 twice on 'attributable'"):
+        agreement.table([rate(1, "a", 1), rate(1, "a", 0)])
