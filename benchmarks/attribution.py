@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from tutelage.answers import citations, hagrid, lexical
+from tutelage.answers import lexical
+from tutelage.cited import citations, hagrid
 
 JOINS: tuple[lexical.Join, ...] = ("min", "mean", "max", "all")
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from tutelage.answers import hagrid, scores
+from tutelage.answers import scores
 from tutelage.answers.scores import Statement
+from tutelage.cited import hagrid
 from tutelage.errors import ConfigError
 
 

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from test_answers_store import people, questions, request, whole
 from test_collect import server  # noqa: F401
 
-from tutelage.answers import hagrid, judging
+from tutelage.answers import judging
 from tutelage.answers import people as people_of
 from tutelage.answers.judging import Word
 from tutelage.answers.store import Store
+from tutelage.cited import hagrid
 from tutelage.cli import main
 
 

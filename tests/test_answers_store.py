@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from postgres import postgres  # noqa: F401
 from test_citations import RECORD
 
-from tutelage.answers import hagrid, judging
+from tutelage.answers import judging
 from tutelage.answers.judging import Refused, Rules, Word
 from tutelage.answers.store import MIGRATIONS, Store, now
 from tutelage.answers.tables import Answer, Base, Judgement, Lease, Person
+from tutelage.cited import hagrid
 from tutelage.errors import ConfigError, DataError
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.answers import citations, hagrid
+from tutelage.cited import citations, hagrid
 from tutelage.errors import DataError
 
 

@@ -20,10 +20,11 @@ import pytest
 import sqlalchemy as sa
 from test_answers_store import questions
 
-from tutelage.answers import collect, hagrid, prompts, writers
+from tutelage.answers import collect, writers
 from tutelage.answers.collect import Plan
 from tutelage.answers.store import Store
 from tutelage.answers.tables import Answer, Attempt
+from tutelage.cited import hagrid, prompts
 from tutelage.errors import ConfigError, DataError
 
 ANSWER = "It is there [1]. It was there [2, 9]."

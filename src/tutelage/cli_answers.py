@@ -48,8 +48,9 @@ def collect(
     Run again, it asks only what has no answer yet.
     """
     from .answers import collect as work
-    from .answers import hagrid, writers
+    from .answers import writers
     from .answers.store import Store
+    from .cited import hagrid
     from .engine.talk import Console, Talk
 
     if samples > 1 and not temperature:
@@ -165,7 +166,8 @@ def export(out: Path, store: str, as_json: bool) -> None:
 @JSON
 def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
     """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""
-    from .answers import hagrid, lexical, scores
+    from .answers import lexical, scores
+    from .cited import hagrid
 
     found, _ = hagrid.read(file)
     told = scores.references_of(hagrid.read(references)[0]) if references else None

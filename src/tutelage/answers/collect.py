@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import selectinload
 
 from .. import records
+from ..cited import citations, hagrid, prompts
 from ..engine.talk import Talk
 from ..errors import DataError
 from ..seeds import stream
-from . import citations, hagrid, prompts
 from .store import Store, now, record_of
 from .tables import Answer, Attempt, Question, Segment
 from .writers import Failed, Reply, Request, Writer

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import records
-from . import hagrid, judging
+from ..cited import hagrid
+from . import judging
 from .store import Store
 
 ANSWERS, EVENTS, CARD = "answers.jsonl", "judgements.jsonl", "README.md"

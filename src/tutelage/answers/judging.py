@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
+from ..cited import hagrid
 from ..errors import DataError
-from . import agreement, hagrid
+from . import agreement
 from .store import Store, now, record_of
 from .tables import Answer, Judgement, Lease, Person, Question, Segment
 

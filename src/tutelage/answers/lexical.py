@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from . import citations
+from ..cited import citations
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 Join = Literal["min", "mean", "max", "all"]

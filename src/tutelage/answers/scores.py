@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..cited import citations, hagrid
 from ..errors import ConfigError, MissingExtra
-from . import citations, hagrid
 
 MOST_CITATIONS = 10
 """Citations of a statement that are looked at, the first ones."""

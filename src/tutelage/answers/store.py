@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..cited import hagrid
 from ..errors import ConfigError, DataError, MissingExtra
 
 try:
@@ -20,7 +21,6 @@ try:
     from sqlalchemy.orm import Session, selectinload
 except ModuleNotFoundError:
     raise MissingExtra("the store of answers", "answers") from None
-from . import hagrid
 from .tables import Answer, Question, Quote, Segment
 
 MIGRATIONS = Path(__file__).parent / "migrations"

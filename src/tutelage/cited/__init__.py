@@ -1,0 +1,1 @@
+"""Cited answers as records: HAGRID's form, citations and segments, and the prompts that ask for them."""
