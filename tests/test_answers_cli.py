@@ -109,3 +109,31 @@ def test_the_first_admin_is_made_on_the_command_line(tmp_path):
     assert "there is no account 'Bob'" in call("Bob", "--new-password").stderr
     kept = Store(tmp_path / "a.db")
     assert people_of.who(kept, people_of.log_in(kept, "Ada", "another long word")).role == "admin"
+
+
+def test_from_passages_to_an_answer_with_its_quotes(server, tmp_path):  # noqa: F811
+    passages = [
+        ("a#0", "Arno", "The Arno is a river in Tuscany and rises on Monte Falterona."),
+        ("b#0", "Po", "The Po is the longest river of Italy."),
+    ]
+    lines = [json.dumps({"docid": d, "title": t, "text": x}) for d, t, x in passages]
+    (tmp_path / "passages.jsonl").write_text("\n".join([*lines, "{"]))
+    index = ("--index", tmp_path / "index")
+    done = run("index", tmp_path / "passages.jsonl", *index)
+    assert done.exit_code == 2 and "line 3: not JSON" in done.stderr
+    done = run("index", tmp_path / "passages.jsonl", *index, "--skip-broken")
+    assert done.exit_code == 0 and "2 passages" in done.stdout and "left out:" in done.stderr, done.output
+    done = run("ask", "Where does the Arno rise?", *index, "--server", server.url, "--model", "m")
+    assert done.exit_code == 0, done.output
+    assert "It is there [1]." in done.stdout and "[1] cited  Arno: The Arno is a river" in done.stdout and "not there: 9" in done.stdout
+    asked = server.asked[0][0]["messages"][0]["content"]
+    assert "[1] Arno: The Arno" in asked and "[2] Po: The Po" in asked
+    (tmp_path / "bare.jsonl").write_text('{"query_id": "1", "query": "Where does the Po flow?"}\n')
+    store = ("--store", tmp_path / "a.db", "--server", server.url, "--prompts", "short")
+    done = run("collect", tmp_path / "bare.jsonl", *store, *index, "--quotes", 1, "--json")
+    assert json.loads(done.stdout)["answers"] == 1, done.output
+    [kept] = Store(tmp_path / "a.db").give()
+    assert kept.quotes[0].docid == "b#0" and kept.quotes[0].text.startswith("Po: The Po")
+    assert "no such folder" in run("ask", "Why?", "--index", tmp_path / "none", "--server", server.url).stderr
+    assert "is not written KEY=VALUE" in run("ask", "Why?", *index, "--storage", "x", "--server", server.url).stderr
+    assert "--quotes: has no effect without --index" in run("collect", tmp_path / "bare.jsonl", *store, "--quotes", 2).stderr

@@ -13,12 +13,87 @@ from .errors import ConfigError
 from .verbs import JSON, Verbs
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
+_INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
+_STORAGE = click.option("--storage", multiple=True, metavar="KEY=VALUE", help="An option of the object store, such as endpoint; repeat it.")
 _THREADS = click.option("--threads", type=int, help="CPU threads [one a core].")
 
 
 @click.group(cls=Verbs, epilog="Example: tutelage answers collect questions.jsonl --model smollm2")
 def answers() -> None:
     """Answers that cite their sources: find passages, collect answers, let people judge them, score and export."""
+
+
+@answers.command(epilog="Example: tutelage answers index passages.jsonl")
+@click.argument("passages", type=click.Path(path_type=Path))
+@_INDEX
+@_STORAGE
+@click.option("--encoder", default="minilm", show_default=True, help="A Hugging Face encoder for search by meaning.")
+@click.option("--skip-broken", is_flag=True, help="Leave broken passages out and go on; else nothing is read.")
+@JSON
+def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, skip_broken: bool, as_json: bool) -> None:
+    """Index PASSAGES, JSON lines or Parquet with docid, title and text, or a folder of texts; passages that are there are replaced.
+
+    Interrupted, the same command goes on.
+    """
+    from .answers.passages import Passages
+    from .answers.retrieve import Index, Making
+    from .engine.talk import Console, Talk
+
+    many = Passages(passages, skip=skip_broken)
+    for fault in many.faults:
+        click.echo(f"left out: {fault}", err=True)
+    made = Index.build(index, many, Making(encoder=encoder), storage=_pairs(storage), talk=Talk() if as_json else Console())
+    facts = {"passages": len(made), "read": len(many), "left_out": many.faulty, "index": index}
+    click.echo(json.dumps(facts) if as_json else f"{len(made):,} passages\nindex    {index}")
+
+
+@answers.command(epilog='Example: tutelage answers ask "Where does the Arno rise?"')
+@click.argument("question")
+@_INDEX
+@_STORAGE
+@click.option("--model", default="smollm2", show_default=True, help="A model's name: in this process, or on --server.")
+@click.option("--server", help="URL of an OpenAI-compatible server; its key is read from OPENAI_API_KEY.")
+@click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="Passages to answer from.")
+@click.option("--prompt", default="short", show_default=True, help="short, long, or a version such as short-1.")
+@click.option("--tokens", default=200, show_default=True, type=click.IntRange(1), help="Most tokens of the answer.")
+@JSON
+def ask(
+    question: str,
+    index: str,
+    storage: tuple[str, ...],
+    model: str,
+    server: str | None,
+    quotes: int,
+    prompt: str,
+    tokens: int,
+    as_json: bool,
+) -> None:
+    """Answer QUESTION from the indexed passages, with the quotes beside the answer."""
+    from .answers import ask as work
+    from .answers import writers
+    from .answers.retrieve import Index
+    from .cited import prompts
+
+    prompts.named(prompt)
+    opened = Index.open(index, storage=_pairs(storage))
+    writer: Any = writers.Server(model, server) if server else writers.Local(model)
+    found = work.ask(opened, writer, question, k=quotes, prompt=prompt, tokens=tokens)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(found["answer"] + "\n")
+    for number, quote in enumerate(found["quotes"], 1):
+        mark = "cited" if quote["cited"] else "     "
+        click.echo(f"[{number}] {mark}  {quote['title'] or quote['docid']}: {quote['text']}")
+    if found["dangling"]:
+        click.echo(f"cites what is not there: {', '.join(map(str, found['dangling']))}")
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
+    """KEY=VALUE words as a dictionary; None for none."""
+    if bad := next((word for word in given if "=" not in word), None):
+        raise ConfigError(f"--storage: '{bad}' is not written KEY=VALUE, such as endpoint=http://localhost:9000")
+    return dict(word.split("=", 1) for word in given) or None
 
 
 @answers.command(
@@ -36,12 +111,16 @@ def answers() -> None:
 @click.option("--tokens", default=300, show_default=True, type=click.IntRange(1), help="Most tokens of an answer.")
 @click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1), help="Requests at a time.")
 @click.option("--price", nargs=2, type=float, help="Prices of a million tokens read and written, for the ledger.")
+@click.option("--index", help="Where questions without quotes find them: the index's folder, or its URI.")
+@_STORAGE
+@click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="How many they get.")
 @click.option("--skip-broken", is_flag=True, help="Leave broken lines out and go on; else nothing is read.")
 @_THREADS
 @JSON
 def collect(
     questions: Path, model: str, server: str | None, hosted: bool, store: str, prompts: str, samples: int, temperature: float, tokens: int,
-    concurrency: int, price: tuple[float, float] | None, skip_broken: bool, threads: int | None, as_json: bool,
+    concurrency: int, price: tuple[float, float] | None, index: str | None, storage: tuple[str, ...], quotes: int, skip_broken: bool,
+    threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Ask a model every question of QUESTIONS, JSON lines in HAGRID's form, and keep its answers with their citations.
 
@@ -59,11 +138,18 @@ def collect(
         raise ConfigError("--hosted: has no effect beside --server; leave one out")
     if (server or hosted) and threads:
         raise ConfigError("--threads: has no effect on a server; leave it out")
+    if not index and (storage or quotes != 3):
+        raise ConfigError(f"--{'storage' if storage else 'quotes'}: has no effect without --index; leave it out")
     found, faults = hagrid.read(questions, skip=skip_broken)
     for fault in faults:
         click.echo(f"left out: {fault}", err=True)
+    if index:
+        from .answers.ask import quoted
+        from .answers.retrieve import Index
+
+        found = quoted(Index.open(index, storage=_pairs(storage)), found, quotes)
     if bare := next((q.query_id for q in found if not q.quotes), None):
-        raise ConfigError(f"{questions}: question '{bare}' has no quotes to answer from; give each its quotes")
+        raise ConfigError(f"{questions}: question '{bare}' has no quotes to answer from; give each its quotes, or name an --index")
     kept = Store(store)
     work.add(kept, found)
     writer: Any = writers.Server(model, server) if server or hosted else writers.Local(model, threads=threads)
