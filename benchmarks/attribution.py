@@ -1,6 +1,8 @@
 """How well judges tell whether segments are supported by the quotes they cite, on HAGRID's human labels.
 
     python benchmarks/attribution.py --data ../data
+    python benchmarks/attribution.py --data ../data --trained            # and a judge fitted on the labels, out of fold on train
+    python benchmarks/attribution.py --data ../data --trained --final    # and that judge on dev, once nothing is chosen any more
 
 Segments of `hagrid/train.jsonl` and `hagrid/dev.jsonl` below `--data` that have an attributability label and cite a quote; both are
 parts of the published development set. ROC-AUC with a 95 % interval that draws questions (2,000 draws), for all segments and for those
@@ -14,9 +16,11 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
 
-from tutelage.answers import lexical
+from tutelage.answers import features, lexical
 from tutelage.cited import citations, hagrid
 
 JOINS: tuple[lexical.Join, ...] = ("min", "mean", "max", "all")
@@ -48,7 +52,12 @@ def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, draws: int =
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of public data")
+    parser.add_argument("--trained", action="store_true", help="also a judge fitted on the labels, out of fold on train (minutes)")
+    parser.add_argument("--final", action="store_true", help="with --trained: that judge, fitted on train, on dev")
     given = parser.parse_args()
+    if given.trained:
+        trained(given.data / "hagrid", given.final)
+        return
     parts = {name: items(given.data / "hagrid" / f"{name}.jsonl") for name in ("train", "dev")}
     parts["both"] = parts["train"] + parts["dev"]
     many = parts["both"]
@@ -75,6 +84,74 @@ def main() -> None:
 def balanced(many: list[tuple[float, int]], edge: float) -> float:
     scores, labels = np.array([m[0] for m in many]), np.array([m[1] for m in many])
     return float(((scores[labels == 1] > edge).mean() + (scores[labels == 0] <= edge).mean()) / 2)
+
+
+DESIGNS = {"listed": ("listed",), "all sets": tuple(features.SETS)}
+"""In the order in which they were tried."""
+CUTS = (1, 2, 3, 4, 5)
+
+
+def cited_items(path: Path) -> tuple[list[features.Cited], np.ndarray, np.ndarray]:
+    """The segments of `items` for the fitted judge, labels, and questions."""
+    many, labels, groups = [], [], []
+    for question in hagrid.read(path)[0]:
+        for answer in question.answers:
+            for i, segment in enumerate(answer.sentences):
+                one = features.cited(question, answer, i)
+                if segment.attributable is not None and one.sources:
+                    many.append(one)
+                    labels.append(int(segment.attributable))
+                    groups.append(question.query_id)
+    return many, np.array(labels), np.array(groups)
+
+
+def trained(folder: Path, final: bool) -> None:
+    many, labels, groups = cited_items(folder / "train.jsonl")
+    for name, sets in DESIGNS.items():
+        columns = []
+        for cut in CUTS:
+            scores = np.zeros(len(many))
+            for rows, held in GroupKFold(5, shuffle=True, random_state=cut).split(labels, labels, groups):
+                judge = features.Fitted.fit([many[i] for i in rows], labels[rows], groups[rows], sets=sets)
+                scores[held] = judge.score([many[i] for i in held])
+            columns.append(scores)
+            print(f"{name}, cut {cut}: ROC-AUC {roc_auc_score(labels, scores):.4f}", flush=True)
+        compare(f"{name}, out of fold on train", many, labels, groups, np.stack(columns))
+    if final:
+        judge = features.Fitted.fit(many, labels, groups)
+        print(f"fitted on train: {len(judge.names)} features, strength {judge.strength}")
+        many, labels, groups = cited_items(folder / "dev.jsonl")
+        compare("dev", many, labels, groups, judge.score(many)[None])
+
+
+def compare(name: str, many: list[features.Cited], labels: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> None:
+    """Print the mean ROC-AUC of the rows of `scores` (cuts, segments), and its difference to overlap on the same segments."""
+    one = np.array([len(c.sources) == 1 for c in many])
+    joins: tuple[lexical.Join, ...] = ("min", "mean")
+    rows = np.stack([*scores, *([lexical.attribution(c.text, c.sources, join=join) for c in many] for join in joins)])
+
+    def figures(at: np.ndarray) -> tuple[float, np.ndarray]:
+        ranks, right = rankdata(rows[:, at], axis=1), labels[at] == 1
+        many_right, many_wrong = right.sum(), (~right).sum()
+        each = (ranks[:, right].sum(1) - many_right * (many_right + 1) / 2) / (many_right * many_wrong)
+        mine = float(each[: len(scores)].mean())
+        return mine, mine - each[len(scores) :]
+
+    for part, keep in (("all", np.ones_like(one)), ("one quote", one), ("several", ~one)):
+        kept = np.flatnonzero(keep)
+        members = [kept[groups[kept] == g] for g in np.unique(groups[kept])]
+        mine, gaps = figures(kept)
+        rng, found = np.random.default_rng(0), []
+        for _ in range(2000):
+            at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+            if 0 < labels[at].sum() < len(at):
+                found.append(figures(at)[1])
+        print(f"{name}, {part}, {len(kept)} segments of {len(members)} questions: ROC-AUC {mine:.4f}")
+        for join, gap, (low, high, lower, higher) in zip(
+            joins, gaps, np.percentile(found, (2.5, 97.5, 1.25, 98.75), axis=0).T, strict=True
+        ):
+            spans = f"95 %: {low:+.4f} to {high:+.4f}; 97.5 %: {lower:+.4f} to {higher:+.4f}"
+            print(f"  less overlap ({join}): {gap:+.4f} ({spans})", flush=True)
 
 
 if __name__ == "__main__":

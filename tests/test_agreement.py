@@ -84,6 +84,14 @@ def test_what_is_not_defined_is_nan_without_a_warning():
     assert math.isnan(agreement.raw(np.full((2, 3), NO)))
 
 
+@settings(deadline=None, max_examples=60)
+@given(tables())
+def test_alpha_is_nan_where_a_reason_is_given(found):
+    assert math.isnan(agreement.alpha(found)) == (agreement.undefined(found) is not None)
+    assert agreement.undefined(np.array([[0, NO], [NO, 1]])) == "no unit has two ratings"
+    assert agreement.undefined(np.zeros((2, 5), dtype=int)).startswith("all ratings have the same value")
+
+
 def test_fleiss_needs_equally_many():
     with pytest.raises(DataError, match="units have 1 to 2 ratings, and it needs equally many; take Krippendorff's alpha"):
         agreement.fleiss(np.array([[0, 1], [0, NO]]))
@@ -105,6 +113,7 @@ def test_summaries_by_hand():
     assert (found["units"], found["overlapping"], found["raters"], found["ratings"]) == (4, 3, 3, 9)
     assert found["cannot_judge"] == pytest.approx(1 / 9) and math.isnan(found["fleiss"])
     assert found["raw"]["value"] == pytest.approx((2 + 2) / (2 + 6 + 2)) and found["raw"]["low"] <= 0.4 <= found["raw"]["high"]
+    assert found["undefined"] is None and table["informative"]["undefined"].startswith("all ratings")
     assert table["informative"]["raw"]["value"] == 1.0 and math.isnan(table["informative"]["alpha"]["value"])
     pairs = {p["raters"]: p for p in agreement.by_pair([r for r in RATINGS if r.criterion == "attributable"])}
     assert pairs["a", "b"]["units"] == 3 and pairs["a", "b"]["raw"] == pytest.approx(1 / 3) and ("a", "c") in pairs

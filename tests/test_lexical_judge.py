@@ -1,10 +1,19 @@
-"""Overlap of words by hand."""
+"""Overlap of words by hand; the fitted judge against scikit-learn and brute force."""
 
 from __future__ import annotations
 
-import pytest
+import itertools
+import json
+import math
 
-from tutelage.answers import lexical
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.answers import features, lexical
+from tutelage.cited import hagrid
+from tutelage.errors import DataError
 
 
 def test_words_are_distinct_caseless_and_without_citations():
@@ -31,3 +40,131 @@ def test_the_judge_looks_at_each_pair():
     judge = lexical.Lexical()
     assert judge.support([("A red boat", "red boat"), ("A lake", "red boat")]).tolist() == [1.0, 0.0]
     assert judge.support([]).shape == (0,)
+
+
+# ---- the judge that is fitted
+
+
+WORDS = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(12) for j in range(12)]
+
+
+def made(questions=24, seed=0):
+    """Segments whose words all stand in what they cite (1), or half of them (0); labels; questions."""
+    rng = np.random.default_rng(seed)
+    many, labels, groups = [], [], []
+    for q in range(questions):
+        for label in (0, 1):
+            quote = rng.choice(WORDS, size=30, replace=False).tolist()
+            away = [w for w in WORDS if w not in quote]
+            said = quote[3:11] if label else quote[3:7] + away[:4]
+            many.append(features.Cited(" ".join(said) + " [1].", (" ".join(quote),), query=quote[0]))
+            labels.append(label)
+            groups.append(str(q))
+    return many, labels, groups
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=7), st.lists(st.sampled_from("abc"), max_size=7))
+def test_the_longest_common_subsequence_is_the_longest_of_all_subsequences(a, b):
+    def subsequences(many):
+        return {tuple(itertools.compress(many, keep)) for keep in itertools.product((0, 1), repeat=len(many))}
+
+    assert features._subsequence(a, b) == max(map(len, subsequences(a) & subsequences(b)))
+
+
+def test_idf_and_cosine_are_scikit_learns():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = ["a red boat on a lake", "the red lake", "boats boats"]
+    vectors = TfidfVectorizer(token_pattern=r"\w+").fit(texts)
+    weights = features.idf(texts + texts[:1])
+    theirs = dict(zip(vectors.get_feature_names_out(), vectors.idf_, strict=True))
+    assert {w: weights[w] for w in theirs} == pytest.approx(theirs)
+    rows = vectors.transform(texts).toarray()
+    assert features._cosine(texts[0].split(), texts[1].split(), weights) == pytest.approx(rows[0] @ rows[1])
+
+
+def test_features_by_hand():
+    one = features.Cited(
+        "In 1999 Anna sold two boats [1][2].", ("Anna sold boats.", "In 1999, two."), ("Anna sold boats in 1999",), "Who sold boats?", 1, 3
+    )
+    found = dict(zip(features.NAMES, features.features(one, {"": 1.0}).tolist(), strict=True))
+    # Content words: 1999, anna, sold, boats; scikit-learn has "two" and "in" among its stop words.
+    wanted = {
+        "content_min": 1 / 4, "content_mean": 1 / 2, "content_max": 3 / 4, "content_all": 1.0, "words_min": 1 / 2, "words_all": 1.0,
+        "bigrams_min": 1 / 5, "bigrams_max": 1 / 5, "bigrams_all": 2 / 5, "numbers_min": 0.0, "numbers_all": 1.0, "names_min": 0.0,
+        "names_all": 1.0, "subsequence_min": 1 / 2, "subsequence_max": 1 / 2, "missing": 0.0, "length": math.log(7), "citations": 2.0,
+        "position": 1 / 2, "segments": math.log(3), "quotes": math.log(4), "rare_min": 1 / 4, "new_all": 1.0, "asked": 1 / 2,
+        "uncited": 1.0, "uncited_less_cited": 3 / 4,
+    }  # fmt: skip
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    assert np.isfinite(features.features(features.Cited(" [1] ", ("", "?")), {"": 1.0})).all()
+
+
+def test_a_judge_learns_and_scores_the_same_after_loading(tmp_path):
+    many, labels, groups = made()
+    judge = features.Fitted.fit(many, labels, groups)
+    other, truth, _ = made(seed=1)
+    scores = judge.score(other)
+    assert ((scores > 0.5) == np.array(truth)).all() and scores.min() >= 0 and scores.max() <= 1
+    assert judge.score([features.Cited("worda", ())]).tolist() == [0.0] and judge.score([]).shape == (0,)
+    judge.save(tmp_path / "judge.json")
+    again = features.Fitted.load(tmp_path / "judge.json")
+    assert again == judge and (again.score(other) == scores).all()
+    assert features.Fitted.fit([*many, features.Cited("worda", ())], [*labels, 1], [*groups, "x"]) == judge, (
+        "what cites nothing is left out"
+    )
+
+
+def test_a_judge_is_scikit_learns_regression_on_its_features():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    many, labels, groups = made()
+    judge = features.Fitted.fit(many, labels, groups, sets=["listed"])
+    table = np.stack([features.features(one, judge.idf) for one in many])[:, : len(features.LISTED)]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=judge.strength, max_iter=2000)).fit(table, labels)
+    assert judge.names == features.LISTED and judge.score(many) == pytest.approx(model.predict_proba(table)[:, 1], abs=1e-6)
+
+
+def test_too_little_to_fit_a_judge_on_is_said():
+    many, labels, groups = made(questions=4)
+    with pytest.raises(DataError, match="at least 5 questions; found 4, label more"):
+        features.Fitted.fit(many, labels, groups)
+    many, labels, groups = made(questions=6)
+    with pytest.raises(DataError, match="supported and unsupported segments, of several questions each; label more"):
+        features.Fitted.fit(many, [1] * len(labels), groups)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (None, "no such file of a judge"),
+        ("{", "cannot be read as JSON"),
+        ("[]", "is no judge of this version"),
+        ('{"form": 1}', "is no judge"),
+    ],
+)
+def test_what_is_no_judge_is_refused(tmp_path, text, what):
+    if text is not None:
+        (tmp_path / "judge.json").write_text(text)
+    with pytest.raises(DataError, match=what):
+        features.Fitted.load(tmp_path / "judge.json")
+
+
+def test_a_judge_whose_parts_do_not_fit_is_refused(tmp_path):
+    many, labels, groups = made(questions=6)
+    features.Fitted.fit(many, labels, groups).save(tmp_path / "judge.json")
+    found = json.loads((tmp_path / "judge.json").read_text())
+    (tmp_path / "judge.json").write_text(json.dumps(found | {"weights": found["weights"][1:]}))
+    with pytest.raises(DataError, match="features do not fit together"):
+        features.Fitted.load(tmp_path / "judge.json")
+
+
+def test_a_segment_of_a_record_comes_with_what_it_cites_and_what_not():
+    segments = [hagrid.Segment(text=text, index=i) for i, text in enumerate(("A [3][7].", "B."))]
+    quotes = [hagrid.Quote(idx=9 - i, docid="x", text=text) for i, text in enumerate("abc")]
+    answer = hagrid.Answer(answer="A [3][7]. B.", sentences=segments)
+    question = hagrid.Question(query_id="1", query="Which?", quotes=quotes, answers=[answer])
+    first, second = (features.cited(question, question.answers[0], i) for i in (0, 1))
+    assert first == features.Cited("A [3][7].", ("c",), ("a", "b"), "Which?", 0, 2) and second.sources == () and second.position == 1

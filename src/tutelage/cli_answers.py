@@ -191,6 +191,20 @@ def person(name: str, role: str, new_password: bool, store: str) -> None:
     click.echo(f"{name} is {role}, and {people.add(kept, name, role, password)} in exports")
 
 
+@answers.command(epilog="Example: tutelage answers annotate   |   tutelage answers annotate --store postgresql+psycopg://me@db/judged")
+@_STORE
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback want TUTELAGE_SECRET.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--name", "names", multiple=True, help="Host name that the pages answer to, besides loopback's; repeat it.")
+@click.option("--overlap", default=2, show_default=True, type=click.IntRange(1), help="People who judge each answer.")
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.1), help="How long someone has for an answer.")
+def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: int, minutes: float) -> None:
+    """Serve the pages where people judge the answers of a store; 'tutelage answers person' makes their accounts."""
+    from .answers.web import serve
+
+    serve.run(store, host=host, port=port, names=names, overlap=overlap, seconds=60 * minutes)
+
+
 @answers.command(epilog="Example: tutelage answers agree --disagreements")
 @click.option("--disagreements", is_flag=True, help="List what annotators differ on, who said what.")
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1), help="Days of a stretch of time.")

@@ -106,6 +106,15 @@ def _alpha(counts: np.ndarray) -> float:
     return 1 - observed / expected if expected else NAN
 
 
+def undefined(found: np.ndarray) -> str | None:
+    """Why chance-corrected figures of a table are NaN; None where alpha is defined."""
+    counts = _counts(found)
+    counts = counts[counts.sum(1) > 1]
+    if not len(counts):
+        return "no unit has two ratings"
+    return "all ratings have the same value, so chance would agree as well" if (counts.sum(0) > 0).sum() == 1 else None
+
+
 def _counts(found: np.ndarray) -> np.ndarray:
     """(units, values): how many raters gave each value."""
     number = int(found.max(initial=-1)) + 1
@@ -129,7 +138,10 @@ def interval(figure: Callable[[np.ndarray], float], found: np.ndarray, *, draws:
 
 
 def summary(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, Any]:
-    """Raw agreement and alpha with intervals, Fleiss' kappa where it is defined, units, raters and the share of "cannot judge"."""
+    """Raw agreement and alpha with intervals, Fleiss' kappa where it is defined, units, raters and the share of "cannot judge".
+
+    `undefined` says why alpha is NaN.
+    """
     found, units, raters, _ = table(ratings)
     overlap = int(((found >= 0).sum(0) > 1).sum())
     try:
@@ -141,7 +153,7 @@ def summary(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, Any]:
         "units": len(units), "overlapping": overlap, "raters": len(raters), "ratings": len(ratings),
         "cannot_judge": missing / len(ratings) if ratings else NAN,
         "raw": {"value": raw(found), **_span(raw, found, draws)}, "alpha": {"value": alpha(found), **_span(alpha, found, draws)},
-        "fleiss": kappa,
+        "fleiss": kappa, "undefined": undefined(found),
     }  # fmt: skip
 
 

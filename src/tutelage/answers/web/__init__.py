@@ -1,0 +1,1 @@
+"""The pages where people judge answers: rendered on the server, forms that work without scripts."""

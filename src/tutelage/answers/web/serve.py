@@ -1,0 +1,52 @@
+"""Serving the pages: on loopback unless told otherwise, and elsewhere only with a secret of one's own."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Sequence
+
+import click
+import sqlalchemy as sa
+
+from ...errors import ConfigError, MissingExtra
+from ..judging import Rules
+from ..store import Store
+from ..tables import Answer, Person
+
+SECRET = "TUTELAGE_SECRET"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, seconds: float) -> None:
+    """Serve until interrupted. Raises ConfigError without accounts or answers, and for an address beyond loopback without a secret."""
+    try:
+        import uvicorn
+
+        from .app import create
+    except ModuleNotFoundError:
+        raise MissingExtra("the pages of judges", "answers") from None
+    secret, near = os.environ.get(SECRET, ""), is_loopback(host)
+    if not near and len(secret) < 32:
+        raise ConfigError(f"--host: {host} can be reached from elsewhere; set {SECRET} to 32 letters or more that nobody can guess")
+    if not near and not names:
+        raise ConfigError(f"--name: name the host that people call {host} by, such as judge.example.org")
+    store = Store(url, make=False)
+    with store.reading() as session:
+        if not session.scalar(sa.select(Person.id).limit(1)):
+            raise ConfigError(f"--store: {store.shown} has no accounts; make one with 'tutelage answers person NAME --role admin'")
+        if not session.scalar(sa.select(Answer.id).limit(1)):
+            raise ConfigError(f"--store: {store.shown} has no answers to judge; collect some")
+    rules = Rules(overlap=overlap, lease=seconds)
+    app = create(store, rules, secret=(secret or secrets.token_urlsafe(32)).encode(), hosts=[*LOOPBACK, *names], secure=not near)
+    click.echo(f"judge at http://{host}:{port}, Ctrl+C ends it" + ("" if secret else "; sessions end with it"))
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, proxy_headers=False)
