@@ -8,6 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from postgres import postgres  # noqa: F401
 from test_answers_store import questions
 
 from tutelage.answers import judging, people
@@ -24,9 +25,10 @@ NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;{{ 7000*7
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(request, tmp_path, monkeypatch):
     monkeypatch.setattr(people, "COST", (2**4, 8, 1))
-    made = Store(tmp_path / "answers.db")
+    there = getattr(request, "param", "sqlite") == "postgresql"
+    made = Store(request.getfixturevalue("postgres").fresh() if there else tmp_path / "answers.db")
     made.take(questions(2))
     for name, role in (("ann", "annotator"), ("bob", "annotator"), ("eve", "annotator"), ("cy", "adjudicator"), ("ada", "admin")):
         people.add(made, name, role, PASSWORD)
@@ -67,6 +69,7 @@ def judge(made, where, values=None, **more):
     return made.post(where, data=data), names, data
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 def test_two_judge_disagree_and_a_third_settles(app, store):
     ann, bob, cy = enter(app, "ann"), enter(app, "bob"), enter(app, "cy")
     where = next_of(ann)
@@ -257,3 +260,54 @@ def test_it_serves_beyond_loopback_only_with_a_secret_and_never_an_empty_store(s
     done = run(*here)
     assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.pages.secure and "s" * 32 not in done.output
     assert serve.is_loopback("::1") and serve.is_loopback("localhost") and not serve.is_loopback("10.0.0.1")
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_fifty_at_once_over_http_lose_nothing(app, store):
+    """Through the pages of a running server: every answer as many judges as asked, every word once."""
+    import socket
+    import threading
+    import time
+
+    import httpx2
+    import uvicorn
+
+    more = [q.model_copy(update={"query_id": f"more {q.query_id}"}) for q in questions(18)]
+    store.take(more)
+    names = [f"judge {i}" for i in range(50)]
+    for name in names:
+        people.add(store, name, "annotator", PASSWORD)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = create(store, Rules(overlap=3), secret=b"s" * 32, hosts=["127.0.0.1"], secure=False)
+    server = uvicorn.Server(uvicorn.Config(own, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    faults: list[object] = []
+
+    def work(name):
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as made:
+                page = made.get("/login")
+                done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
+                assert done.status_code == 303, done.text
+                while (where := made.get("/")).status_code == 303:
+                    done, *_ = judge(made, where.headers["location"])
+                    assert done.status_code == 303, done.text
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    server.should_exit = True
+    thread.join(10)
+    assert not faults, faults[:2]
+    told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in judging.events(store)]
+    assert len(told) == len(set(told)) == 20 * 3 * 3, "none lost, none doubled"
+    assert {len({who for q, _, _, who in told if q == query}) for query in {q for q, *_ in told}} == {3}

@@ -65,7 +65,7 @@ class Store:
     @staticmethod
     def _pool(url: sa.URL) -> dict[str, Any]:
         if url.get_backend_name() == "sqlite":
-            return {"connect_args": {"timeout": SECONDS, "check_same_thread": False}}
+            return {"max_overflow": -1, "connect_args": {"timeout": SECONDS, "check_same_thread": False}}
         return {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 20, "connect_args": {"connect_timeout": 10}}
 
     def _migrate(self) -> None:

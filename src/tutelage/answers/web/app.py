@@ -157,19 +157,20 @@ def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], s
     @app.get("/answers/{number}")
     def look(request: Request, number: int, person: Annotated[Person, Depends(me)]) -> Response:
         with store.reading() as session:
-            held = session.scalar(sa.select(Lease).where(Lease.answer_id == number, Lease.person_id == person.id))
-            if held is None:
-                raise HTTPException(404, "this answer was not given to you; take the next one")
-            answer = _answer(store, number)
+            held = session.scalar(sa.select(Lease.id).where(Lease.answer_id == number, Lease.person_id == person.id))
             mine = {
                 (segment, criterion): words[person.id]
                 for (_, segment, criterion), words in judging.standing(session, number).items()
                 if person.id in words
             }
-            return show(
-                request, "judge", answer=answer, parts=_parts(answer), mine=mine, number=number, sent=uuid.uuid4().hex,
-                judged=_judged(store, person.id), minutes=round(rules.lease / 60),
-            )  # fmt: skip
+            session.expunge_all()
+        if held is None:
+            raise HTTPException(404, "this answer was not given to you; take the next one")
+        answer = _answer(store, number)
+        return show(
+            request, "judge", answer=answer, parts=_parts(answer), mine=mine, number=number, sent=uuid.uuid4().hex,
+            judged=_judged(store, person.id), minutes=round(rules.lease / 60),
+        )  # fmt: skip
 
     @app.post("/answers/{number}")
     async def say(request: Request, number: int, person: Annotated[Person, Depends(form)]) -> Response:
