@@ -48,12 +48,19 @@ def record(folder: Path, name: str) -> dict:
     return json.loads((folder / name / "run" / "record.json").read_text())
 
 
+def found(root: Path, pattern: str) -> list[Path]:
+    try:
+        return list(root.glob(pattern))
+    except FileNotFoundError:  # a folder that went while it was looked through
+        return []
+
+
 def exists(pattern: str):
-    return lambda root: next(iter(root.glob(pattern)), None) is not None
+    return lambda root: bool(found(root, pattern))
 
 
 def steps_of(root: Path) -> list[int]:
-    return [int(p.name[5:]) for p in root.glob("store/trainings/*/checkpoints/step-*")]
+    return [int(p.name[5:]) for p in found(root, "store/trainings/*/checkpoints/step-*")]
 
 
 POINTS = {

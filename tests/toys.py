@@ -209,7 +209,7 @@ class Bench:
             from tutelage.models.load import weights_digest
 
             member = Member(role, lambda: roles[role], weights_digest(roles[role]), lambda: self.data, 16, "same")
-            return Teacher([member], Signals(source=self.source), self.task, cache, machine).source(
+            return Teacher([member], Signals(source=self.source, precision="float32"), self.task, cache, machine).source(
                 self.method.needs(facts, stage.name), LABELS, "same"
             )
 
