@@ -44,7 +44,9 @@ def test_collect_judge_export_and_score(asked, server, tmp_path):  # noqa: F811
         while (answer := judging.take_next(kept, person)) is not None:
             judging.judge(kept, person, answer, whole(kept, answer), request())
     judging.judge(kept, a, 1, [Word(None, "informative", 0)], request())
-    facts = json.loads(run("agree", *store, "--json").stdout)
+    said = run("agree", *store, "--json").stdout
+    facts = json.loads(said)
+    assert "NaN" not in said and facts["criteria"]["attributable"]["alpha"]["value"] is None
     assert facts["criteria"]["informative"]["raw"]["value"] == 0.75 and facts["criteria"]["attributable"]["units"] == 8
     assert run("agree", *store, "--disagreements").stdout == "question 0, answer 1: informative: an0 no, an1 yes\n"
     shown = run("agree", *store)

@@ -225,7 +225,7 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
         "time": {c: agreement.over_time(own, days) for c, own in each.items()}, "disagreements": agreement.disagreements(ratings),
     }  # fmt: skip
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps(_plain(facts)))
         return
     if disagreements:
         for one in facts["disagreements"]:
@@ -237,6 +237,15 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
     from .report import table
 
     table.show_agreement(facts)
+
+
+def _plain(found: Any) -> Any:
+    """What was found as JSON has it: null for what is not defined."""
+    if isinstance(found, dict):
+        return {key: _plain(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_plain(value) for value in found]
+    return None if isinstance(found, float) and found != found else found
 
 
 _WORDS = {1: "yes", 0: "no", None: "cannot judge"}
@@ -278,7 +287,7 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
         decides = lexical.Lexical() if judge == "lexical" else scores.Nli(judge, threads=threads)
     facts = scores.score(found, decides, references=told)
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps(_plain(facts)))
         return
     for name, row in facts["scores"].items():
         unit = "" if name == "words" else " %"
