@@ -17,10 +17,10 @@ demo: $(STAMP)  ## distil the quickstart and show the result
 	$(BIN)/tutelage distill recipes/quickstart.yaml
 
 test: $(STAMP)  ## the tests that every change must pass
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## and the slow ones
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check src tests benchmarks
