@@ -181,7 +181,10 @@ def person(name: str, role: str, new_password: bool, store: str) -> None:
     from .answers.store import Store
 
     kept = Store(store)
-    password = click.prompt("password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True)
+    if sys.stdin.isatty():
+        password = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
     if new_password:
         if role != "annotator":
             raise ConfigError("--role: has no effect beside --new-password; leave it out")
@@ -290,8 +293,10 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
         click.echo(json.dumps(_plain(facts)))
         return
     for name, row in facts["scores"].items():
-        unit = "" if name == "words" else " %"
-        value, low, high = (row[k] * (1 if name == "words" else 100) for k in ("value", "low", "high"))
-        click.echo(f"{name:<22}{value:6.1f}{unit}  ({low:.1f} to {high:.1f})")
+        unit, times = ("", 1) if name == "words" else (" %", 100)
+        value, low, high = (times * row[k] for k in ("value", "low", "high"))
+        click.echo(
+            f"{name:<22}{value:6.1f}{unit}  ({low:.1f} to {high:.1f})" if row["known"] else f"{name:<22}not defined: nothing is cited"
+        )
     by = f"; support by {facts['judge']}, above {facts['threshold']}" if facts["judge"] else ""
-    click.echo(f"{facts['answers']} answers to {facts['questions']} questions, 95 % intervals by question{by}")
+    click.echo(f"answers: {facts['answers']}, questions: {facts['questions']}; 95 % intervals by question{by}")
