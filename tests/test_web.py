@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from postgres import postgres  # noqa: F401
+from serving import serving
 from test_answers_store import questions
 
 from tutelage.answers import judging, people
@@ -265,32 +266,21 @@ def test_it_serves_beyond_loopback_only_with_a_secret_and_never_an_empty_store(s
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 def test_fifty_at_once_over_http_lose_nothing(app, store):
     """Through the pages of a running server: every answer as many judges as asked, every word once."""
-    import socket
     import threading
-    import time
 
     import httpx2
-    import uvicorn
 
     more = [q.model_copy(update={"query_id": f"more {q.query_id}"}) for q in questions(18)]
     store.take(more)
     names = [f"judge {i}" for i in range(50)]
     for name in names:
         people.add(store, name, "annotator", PASSWORD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     own = create(store, Rules(overlap=3), secret=b"s" * 32, hosts=["127.0.0.1"], secure=False)
-    server = uvicorn.Server(uvicorn.Config(own, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
     faults: list[object] = []
 
-    def work(name):
+    def work(url, name):
         try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as made:
+            with httpx2.Client(base_url=url, timeout=60) as made:
                 page = made.get("/login")
                 done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
                 assert done.status_code == 303, done.text
@@ -300,13 +290,12 @@ def test_fifty_at_once_over_http_lose_nothing(app, store):
         except BaseException as fault:
             faults.append(fault)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in names]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    server.should_exit = True
-    thread.join(10)
+    with serving(own) as url:
+        threads = [threading.Thread(target=work, args=(url, name)) for name in names]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
     assert not faults, faults[:2]
     told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in judging.events(store)]
     assert len(told) == len(set(told)) == 20 * 3 * 3, "none lost, none doubled"

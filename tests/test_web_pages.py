@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
-import threading
-import time
 
 import pytest
+from serving import serving
 from test_answers_store import questions
 
 from tutelage.answers import judging, people
@@ -34,25 +32,14 @@ def browser():
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    import uvicorn
-
     monkeypatch.setattr(people, "COST", (2**4, 8, 1))
     store = Store(tmp_path / "answers.db")
     store.take(questions(1))
     for name, role in (("ann", "annotator"), ("bob", "annotator"), ("ada", "admin")):
         people.add(store, name, role, PASSWORD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     app = create(store, Rules(overlap=2), secret=b"s" * 32, hosts=["127.0.0.1"], secure=False)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield store, f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(app) as url:
+        yield store, url
     store.close()
 
 
