@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +39,6 @@ SETS: dict[str, tuple[str, ...]] = {"listed": LISTED, "wide": NAMES, "overlaps":
 STRENGTHS = (0.001, 0.01, 0.1)
 """Values of scikit-learn's C that `fit` chooses from."""
 FOLDS = 5
-_WORD = re.compile(r"\w+")
 _FORM = "tutelage attribution judge 1"
 
 
@@ -67,7 +65,7 @@ def cited(question: hagrid.Question, answer: hagrid.Answer, position: int) -> Ci
 def idf(texts: Iterable[str]) -> dict[str, float]:
     """Smoothed inverse document frequency of each word over distinct texts, as scikit-learn's; "" is that of an unseen word."""
     many = list(dict.fromkeys(texts))
-    counts = Counter(w for text in many for w in set(_tokens(text)))
+    counts = Counter(w for text in many for w in set(lexical.tokens(text)))
     return {w: float(np.log((1 + len(many)) / (1 + n)) + 1) for w, n in counts.items()} | {"": float(np.log(1 + len(many)) + 1)}
 
 
@@ -75,11 +73,11 @@ def features(one: Cited, weights: Mapping[str, float]) -> np.ndarray:
     """(NAMES,) of a segment that cites at least one quote; `weights` by `idf`. Shares of no numbers, names, pairs or new words
     are 1, of no words 0."""
     text = citations.without(one.text).lstrip(" .,;:")
-    tokens, content = _tokens(text), lexical.words(text)
+    tokens, content = lexical.tokens(text), lexical.words(text)
     own, pairs = set(tokens), set(itertools.pairwise(tokens))
     numbers = {w for w in own if any(c.isdigit() for c in w)}
-    capitals = {w.casefold() for w in _WORD.findall(text) if w[0].isupper()} - lexical.ENGLISH_STOP_WORDS - numbers
-    rows = [_tokens(source) for source in one.sources]
+    capitals = {w.casefold() for w in lexical.WORD.findall(text) if w[0].isupper()} - lexical.ENGLISH_STOP_WORDS - numbers
+    rows = [lexical.tokens(source) for source in one.sources]
     words, grams = [set(row) for row in rows], [set(itertools.pairwise(row)) for row in rows]
     union, union_grams = set[str]().union(*words), set[tuple[str, str]]().union(*grams)
 
@@ -95,8 +93,8 @@ def features(one: Cited, weights: Mapping[str, float]) -> np.ndarray:
     cosines = [_cosine(tokens, row, weights) for row in rows]
     rare = [weigh(content & has) / heavy if content else 0.0 for has in words]
     prefix = [_share(begins, _prefixes(has), 0.0) for has in words]
-    uncited = max((_share(content, set(_tokens(other)), 0.0) for other in one.others), default=0.0)
-    asked = set(_tokens(one.query))
+    uncited = max((_share(content, set(lexical.tokens(other)), 0.0) for other in one.others), default=0.0)
+    asked = set(lexical.tokens(one.query))
     return np.array([
         min(overlap), np.mean(overlap), max(overlap), _share(content, union, 0.0), min(plain), _share(own, union, 0.0),
         min(bigrams), max(bigrams), _share(pairs, union_grams), min(_share(numbers, has) for has in words), _share(numbers, union),
@@ -106,10 +104,6 @@ def features(one: Cited, weights: Mapping[str, float]) -> np.ndarray:
         min(rare), np.mean(rare), weigh(content & union) / heavy if content else 0.0, min(prefix), np.mean(prefix),
         _share(begins, _prefixes(union), 0.0), _share(content - asked, union), _share(content, asked, 0.0), uncited, uncited - min(overlap),
     ])  # fmt: skip
-
-
-def _tokens(text: str) -> list[str]:
-    return [w.casefold() for w in _WORD.findall(text)]
 
 
 def _prefixes(words: Iterable[str]) -> set[str]:

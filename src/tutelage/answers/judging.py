@@ -129,17 +129,42 @@ def judge(store: Store, person: int, answer: int, words: Sequence[Word], request
     Raises Refused for an answer that is not theirs, and for what it does not have.
     """
     with store.writing() as session:
-        if session.scalar(sa.select(Judgement.id).where(Judgement.person_id == person, Judgement.request == f"{request}.0")):
-            return False
-        found = session.get(Answer, answer)
+        found = _fresh(session, person, answer, request)
         if found is None:
-            raise Refused("there is no such answer")
+            return False
         lease = _place(session, answer, person, rules)
         lease.until = now() + datetime.timedelta(seconds=rules.lease)
         _add(session, found, person, words, request)
         session.flush()
         lease.done = criteria_complete(session, found, person)
     return True
+
+
+def _fresh(session: Session, person: int, answer: int, request: str) -> Answer | None:
+    """The answer that a request is about, None where the request was kept before. Raises Refused where there is no such answer."""
+    if session.scalar(sa.select(Judgement.id).where(Judgement.person_id == person, Judgement.request == f"{request}.0")):
+        return None
+    found = session.get(Answer, answer)
+    if found is None:
+        raise Refused("there is no such answer")
+    return found
+
+
+def take_back(store: Store, person: int, request: str, rules: Rules = Rules()) -> int | None:
+    """Withdraw a person's words on the answer that they spoke of last; that answer, None where no word of theirs stands.
+
+    Raises Refused as `judge` does.
+    """
+    with store.reading() as session:
+        mine = sa.select(Judgement.answer_id).where(Judgement.person_id == person, ~Judgement.adjudicates)
+        for answer in session.scalars(mine.group_by(Judgement.answer_id).order_by(sa.func.max(Judgement.id).desc())):
+            stands = [(segment, criterion) for (_, segment, criterion), words in standing(session, answer).items() if person in words]
+            if stands:
+                break
+        else:
+            return None
+    judge(store, person, answer, [Word(segment, criterion, None, withdrawn=True) for segment, criterion in stands], request, rules)
+    return answer
 
 
 def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], request: str, adjudicates: bool = False) -> None:
@@ -163,11 +188,9 @@ def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], r
 def settle(store: Store, person: int, answer: int, words: Sequence[Word], request: str) -> bool:
     """An adjudicator's words on an answer, which outweigh the annotators'; False where this request was kept before."""
     with store.writing() as session:
-        if session.scalar(sa.select(Judgement.id).where(Judgement.person_id == person, Judgement.request == f"{request}.0")):
-            return False
-        found, judge = session.get(Answer, answer), session.get(Person, person)
+        found, judge = _fresh(session, person, answer, request), session.get(Person, person)
         if found is None:
-            raise Refused("there is no such answer")
+            return False
         if judge is None or judge.role == "annotator":
             raise Refused("only adjudicators settle disagreements")
         _add(session, found, person, words, request, adjudicates=True)

@@ -15,14 +15,19 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from ..cited import citations
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+WORD = re.compile(r"\w+", re.UNICODE)
 Join = Literal["min", "mean", "max", "all"]
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text in lower case, in order."""
+    return [w.casefold() for w in WORD.findall(text)]
 
 
 @functools.lru_cache(maxsize=4096)
 def words(text: str, content: bool = True) -> frozenset[str]:
     """The distinct words of a text in lower case, without its citations; `content` leaves out scikit-learn's English stop words."""
-    found = {w.casefold() for w in _WORD.findall(citations.without(text))}
+    found = set(tokens(citations.without(text)))
     return frozenset(found - ENGLISH_STOP_WORDS) if content and found - ENGLISH_STOP_WORDS else frozenset(found)
 
 

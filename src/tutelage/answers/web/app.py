@@ -182,7 +182,7 @@ def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], s
 
     @app.post("/undo")
     def undo(request: Request, person: Annotated[Person, Depends(form)]) -> Response:
-        answer = _take_back(store, person.id, rules)
+        answer = judging.take_back(store, person.id, uuid.uuid4().hex, rules)
         return RedirectResponse(f"/answers/{answer}" if answer else "/", 303)
 
     # ---- adjudicators and admins
@@ -275,20 +275,6 @@ def _sent(value: Any) -> str:
         return uuid.UUID(str(value)).hex
     except ValueError:
         raise HTTPException(422, "the form is not complete; load the page again") from None
-
-
-def _take_back(store: Store, person: int, rules: Rules) -> int | None:
-    """Withdraw the words of a person's last submission; the answer they were on."""
-    with store.reading() as session:
-        mine = sa.select(Judgement).where(Judgement.person_id == person, ~Judgement.adjudicates).order_by(Judgement.id.desc())
-        stands = {(k[0], k[1], k[2]) for k, words in judging.standing(session).items() if person in words}
-        last = next((j for j in session.scalars(mine.limit(200)) if (j.answer_id, j.segment_id, j.criterion) in stands), None)
-        if last is None:
-            return None
-        words = [Word(s, c, None, withdrawn=True) for a, s, c in sorted(stands, key=str) if a == last.answer_id]
-        answer = last.answer_id
-    judging.judge(store, person, answer, words, uuid.uuid4().hex, rules)
-    return answer
 
 
 def _judged(store: Store, person: int) -> int:
