@@ -182,7 +182,7 @@ def of_characters(name: str, text: str, clusters: Iterable[Iterable[Span]], *, a
 def cut(document: Document, points: Iterable[int]) -> Document:
     """The same document with its words cut at these characters of its text; mentions keep their places in the text."""
     assert document.offsets is not None and document.text is not None
-    inside, first = sorted(points), [0]
+    inside, first = sorted(set(points)), [0]
     sentences: list[tuple[str, ...]] = []
     offsets: list[Span] = []
     speakers: list[str] = []
@@ -201,3 +201,8 @@ def cut(document: Document, points: Iterable[int]) -> Document:
     return dataclasses.replace(
         document, sentences=tuple(sentences), clusters=clusters, speakers=tuple(speakers) or None, offsets=np.array(offsets, np.int64)
     )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import records
 from ..errors import DataError
 from . import conll, conllu, jsonlines
-from .documents import Document, of_text
+from .documents import Document, of_text, some
 
 _KINDS = {"JSON lines": jsonlines, "CoNLL-2012": conll, "CoNLL-U": conllu}
 _ENDINGS = {
@@ -52,11 +52,6 @@ def write(path: str | Path, documents: Sequence[Document]) -> None:
     if kind is None:
         raise DataError(f"{path}: its ending names no format; end it with .jsonl, .conll or .conllu")
     records.write(Path(path), "".join(_KINDS[kind].lines(documents)))
-
-
-def some(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _by_content(path: Path, content: str) -> str | None:
