@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
 
 import numpy as np
@@ -166,6 +167,12 @@ def test_universal_dependencies_are_read_with_multiword_tokens_empty_nodes_and_t
     )
     assert other.clusters == (((0, 0),),)
     assert again(tmp_path, [talk, other], ".conllu") == [talk, other]
+
+
+def test_entities_of_a_file_of_universal_dependencies_have_names_of_their_own(tmp_path):
+    formats.write(tmp_path / "x.conllu", [SMALL, dataclasses.replace(SMALL, name="e")])
+    opened = re.findall(r"\((e\d)--1-", (tmp_path / "x.conllu").read_text())
+    assert sorted(opened) == ["e1", "e1", "e2", "e3", "e3", "e4"]
 
 
 def test_gums_own_order_of_attributes_is_read_from_the_files_head(tmp_path):

@@ -138,9 +138,13 @@ def test_documents_that_cannot_be_compared_are_named():
         scores.corpus([doc()], [doc(words=3)])
     with pytest.raises(DataError, match="document d: the response says nothing of mentions"):
         scores.corpus([doc()], [Document("d", [["w"] * 20])])
+    with pytest.raises(DataError, match="two documents of one name"):
+        scores.corpus([doc(), doc()], [doc()])
     with pytest.raises(DataError, match="the key holds no document"):
         scores.corpus([], [])
     assert scores.corpus([doc([0, 1], name="bc/a")], [doc([0, 1], name="bc/a_0")])["conll_f1"] == 1
+    both = [doc([0, 1], name="a"), doc([0, 1], name="a_0")]
+    assert scores.corpus(both, both[::-1])["documents"] == 2
 
 
 def test_one_text_with_other_words_on_either_side_is_compared_by_characters():

@@ -20,7 +20,7 @@ LAYERS = [
     {"engine"},
     {"echo", "answers"},
     {"verbs"},
-    {"cli_answers"},
+    {"cli_answers", "cli_coref"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -66,6 +66,8 @@ def test_imports_point_down(path):
         ["answers", "--help"],
         ["answers", "collect", "--help"],
         ["answers", "score", "--help"],
+        ["coref", "score", "--help"],
+        ["coref", "convert", "--help"],
     ],
     ids=" ".join,
 )

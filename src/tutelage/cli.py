@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from .cli_answers import answers
+from .cli_coref import coref
 from .errors import ConfigError
 from .verbs import JSON, Verbs
 
@@ -211,6 +212,7 @@ def _show_echo(found: dict[str, Any], as_json: bool) -> None:
 
 
 main.add_command(answers)
+main.add_command(coref)
 
 
 @main.command("list", epilog="Example: tutelage list methods")

@@ -192,22 +192,24 @@ def lines(documents: Sequence[Document]) -> Iterator[str]:
 
     Warns where the format cannot hold crossing mentions, several speakers in a sentence, or a text that the words do not spell.
     """
-    labelled = any(one.clusters is not None for one in documents)
+    labelled, before = any(one.clusters is not None for one in documents), 0
     for one in documents:
         where = f"document {one.name}"
         if labelled and one.clusters is None:
             warnings.warn(f"{where}: nobody has looked for mentions; the file will say that there are none", stacklevel=2)
         at, (tokens, gaps) = marks(one.clusters or (), len(one.words), where), _tokens(one)
-        yield f"# newdoc id = {one.name}\n"
+        cells = [_entity(marked, before + 1) for marked in at]
+        before += len(one.clusters or ())
+        yield f"# newdoc id = {_line(one.name)}\n"
         if labelled:
             yield f"# global.Entity = {_FIELDS}\n"
         for key, value in one.about.items():
-            yield f"# meta::{key} = {' '.join(value.split())}\n"
+            yield f"# meta::{key} = {_line(value)}\n"
         mixed = 0
         for number, (start, words) in enumerate(zip(one.starts, one.sentences, strict=True)):
             said = set(one.speakers[start : start + len(words)]) if one.speakers else {NOBODY}
             mixed += len(said) > 1
-            yield from _sentence(one, number, start, len(words), at, tokens, gaps)
+            yield from _sentence(one, number, start, len(words), cells, tokens, gaps)
         if mixed:
             warnings.warn(f"{where}: sentences with several speakers: {mixed}; the file keeps the first of each", stacklevel=2)
 
@@ -236,24 +238,28 @@ def _tokens(one: Document) -> tuple[dict[int, int], list[str]]:
 
 
 def _sentence(
-    one: Document, number: int, start: int, count: int, at: Sequence[Marks], tokens: dict[int, int], gaps: Sequence[str]
+    one: Document, number: int, start: int, count: int, entities: Sequence[str], tokens: dict[int, int], gaps: Sequence[str]
 ) -> Iterator[str]:
     stop = start + count
     if start and gaps[start] == _PARAGRAPH:
         yield "# newpar\n"
-    yield f"# sent_id = {one.name}-{number + 1}\n"
+    yield f"# sent_id = {_line(one.name)}-{number + 1}\n"
     if one.speakers:
-        yield f"# speaker = {one.speakers[start]}\n"
+        yield f"# speaker = {_line(one.speakers[start])}\n"
     surface = {i: one.phrase((i, j)) if j > i else one.words[i] for i, j in tokens.items() if start <= i < stop}
     spelled = "".join(text + gaps[tokens[i] + 1] for i, text in surface.items())
-    yield f"# text = {' '.join(spelled.split())}\n"
+    yield f"# text = {_line(spelled)}\n"
     for i in range(start, stop):
         last = tokens.get(i, i)
         if last > i:
             yield _row(f"{i - start + 1}-{last - start + 1}", surface[i], [_gap(gaps, i, last, stop)])
         alone = tokens.get(i) == i
-        yield _row(str(i - start + 1), one.words[i], [_entity(at[i]), _gap(gaps, i, i, stop) if alone else ""])
+        yield _row(str(i - start + 1), one.words[i], [entities[i], _gap(gaps, i, i, stop) if alone else ""])
     yield "\n"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _gap(gaps: Sequence[str], first: int, last: int, stop: int) -> str:
@@ -271,8 +277,10 @@ def _told(spaces: str) -> str:
     return "".join(_SPACES.get(space, space) for space in spaces)
 
 
-def _entity(at: Marks) -> str:
-    cell = "".join([f"e{n + 1})" for n in at.closing] + [f"(e{n + 1}--1-" for n, _ in at.opening] + [f"(e{n + 1}--1-)" for n in at.alone])
+def _entity(at: Marks, first: int) -> str:
+    """The brackets at a word; entities are numbered through the whole file, the document's own from `first`."""
+    closing, alone = [f"e{first + n})" for n in at.closing], [f"(e{first + n}--1-)" for n in at.alone]
+    cell = "".join([*closing, *(f"(e{first + n}--1-" for n, _ in at.opening), *alone])
     return f"Entity={cell}" if cell else ""
 
 

@@ -63,8 +63,6 @@ class Document:
         mine, its = ({k: v for k, v in vars(d).items() if k in _PLAIN} for d in (self, other))
         return mine == its and np.array_equal(_or_empty(self.offsets), _or_empty(other.offsets))
 
-    __hash__ = None  # type: ignore[assignment]
-
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
         """All words, in order."""

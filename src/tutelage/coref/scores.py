@@ -102,12 +102,18 @@ def pairs(key: Sequence[Document], response: Sequence[Document]) -> Iterator[tup
     """
     if not key:
         raise DataError("the key holds no document; there is nothing to score")
-    mine, its = ({one.name.removesuffix("_0"): one for one in side} for side in (key, response))
+    sides = [{one.name: one for one in side} for side in (key, response)]
+    if [*map(len, sides)] != [len(key), len(response)]:
+        raise DataError("the key or the response holds two documents of one name; documents are paired by their names")
+    bare = [{name.removesuffix("_0"): one for name, one in side.items()} for side in sides]
+    if [*map(len, bare)] == [*map(len, sides)]:
+        sides = bare
+    mine, its = sides
     for has, lacks, whose in (
         (mine, its, "the response lacks documents of the key"),
         (its, mine, "the key lacks documents of the response"),
     ):
-        if missing := [has[name].name for name in has if name not in lacks]:
+        if missing := [one.name for name, one in has.items() if name not in lacks]:
             raise DataError(f"{whose}: {some(missing)}; documents are paired by their names")
     for name, one in mine.items():
         yield _comparable(one, its[name])

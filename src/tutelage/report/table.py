@@ -135,6 +135,41 @@ def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None
     grid([("Time", ""), ("Units", ""), ("Agreement", ""), ("Alpha", "")], body, file=file)
 
 
+COREF = {"muc": "MUC", "b3": "B3", "ceafe": "CEAFe", "ceafm": "CEAFm", "blanc": "BLANC", "lea": "LEA", "mentions": "Mentions"}
+
+
+def show_coref(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Print what `tutelage coref score` found: metrics, then links by distance."""
+    found, intervals = facts["scores"], facts.get("intervals", {})
+
+    def f1(metric: str, value: float) -> Cell:
+        between = intervals.get(metric)
+        return _percent(value), f"{_percent(between['low'])} to {_percent(between['high'])}" if between else ""
+
+    heads: list[Cell] = [("Metric, in %", ""), ("Recall", ""), ("Precision", ""), ("F1", "95 % interval" if intervals else "")]
+    body: list[list[Cell]] = [[("CoNLL", ""), (words.NONE, ""), (words.NONE, ""), f1("conll", found["conll_f1"])]]
+    for metric, title in COREF.items():
+        if row := found.get(metric):
+            body.append([(title, ""), (_percent(row["recall"]), ""), (_percent(row["precision"]), ""), f1(metric, row["f1"])])
+    grid(heads, body, file=file)
+    heads = [("Words apart", ""), ("Links", ""), ("Recall", ""), ("Precision", ""), ("F1", "")]
+    body = []
+    for row in facts["links"]:
+        name = f"{row['from']} and more" if row["to"] is None else f"{row['from']} to {row['to']}"
+        shares = [(_percent(row[k]), "") for k in ("recall", "precision", "f1")]
+        body.append([(name, ""), (f"{row['key']:,}", ""), *shares])
+    grid(heads, body, file=file)
+    if apart := facts.get("difference"):
+        low, high = (f"{100 * apart[k]:+.1f}" for k in ("low", "high"))
+        between = f" ({low} to {high})" if intervals else ""
+        print(f"CoNLL F1 less the other response's: {100 * apart['value']:+.1f}{between}", file=file)
+    print(f"singletons: {found['singletons']}; documents: {found['documents']:,}", file=file)
+
+
+def _percent(value: float | None) -> str:
+    return words.NONE if value is None else f"{100 * value:.1f}"
+
+
 def _number(value: float) -> str:
     return f"{value:.2f}" if words.known(value) else words.NONE
 
