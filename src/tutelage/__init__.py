@@ -15,11 +15,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .engine.distill import Result, distill
+    from .engine.resolve import Coreference
     from .errors import TutelageError
 
-__all__ = ["Result", "TutelageError", "__version__", "distill"]
+__all__ = ["Coreference", "Result", "TutelageError", "__version__", "distill"]
 
-_WHERE = {"distill": ".engine.distill", "Result": ".engine.distill", "TutelageError": ".errors"}
+_WHERE = {
+    "Coreference": ".engine.resolve", "Result": ".engine.distill", "TutelageError": ".errors", "distill": ".engine.distill",
+}  # fmt: skip
 
 
 know_architectures()

@@ -4,21 +4,79 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .verbs import JSON, Verbs
 
+if TYPE_CHECKING:
+    from .coref.documents import Document
+
 _FILE = click.Path(path_type=Path)
 
 
-@click.group(cls=Verbs, epilog="Example: tutelage coref score dev.conll predicted.jsonl")
+@click.group(cls=Verbs, epilog="Example: tutelage coref predict story.txt --model runs/coref-ontogum/run/student")
 def coref() -> None:
-    """Coreference: which mentions of a text mean the same; score, convert and look at files of clusters."""
+    """Coreference: which mentions of a text mean the same; find, score, convert and look at clusters."""
+
+
+@coref.command(
+    epilog="Example: tutelage coref predict story.txt --model runs/coref-ontogum/run/student   |   "
+    "tutelage coref predict dev.conll --model M --out dev.html"
+)
+@click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--model", required=True, help="A student of the task coreference: its folder, or a name on the hub.")
+@click.option("--out", type=_FILE, help="Where to: .jsonl, .conll, .conllu, or .html, a page to look at [JSON lines to the terminal].")
+@click.option("--given", is_flag=True, help="Cluster the mentions that SOURCE has, and find none.")
+@click.option("--singletons/--no-singletons", default=None, help="Whether mentions alone in their cluster are given [as in training].")
+@click.option("--threshold", type=float, help="Mean score above which clusters are joined [as in training].")
+@click.option("--longest", type=click.IntRange(1), help="Most words of a document; a longer one is refused [as in training].")
+@click.option("--threads", type=int, help="CPU threads [one a core].")
+@JSON
+def predict(
+    source: Path,
+    model: str,
+    out: Path | None,
+    given: bool,
+    singletons: bool | None,
+    threshold: float | None,
+    longest: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find the clusters of SOURCE, a raw text, JSON lines, CoNLL-2012 or CoNLL-U; - reads a raw text from standard input.
+
+    Clusters come as words of the document and as exact characters of a raw text.
+    """
+    from .coref import formats, jsonlines
+    from .coref.documents import of_text
+
+    with _noted():
+        documents = [of_text("text", sys.stdin.read())] if str(source) == "-" else formats.read(source)
+        if out:
+            formats.writable(out, (".html", ".htm"))
+        from .engine.resolve import Coreference
+
+        changes = {"singletons": singletons, "threshold": threshold, "longest": longest}
+        resolver = Coreference.from_pretrained(model, threads=threads, **{k: v for k, v in changes.items() if v is not None})
+        found = [one.document for one in resolver.predict(documents, given=given)]
+        if out:
+            _write(found, out, source.name)
+    facts = {
+        "documents": len(found), "words": sum(len(one.words) for one in found), "mentions": sum(len(one.mentions) for one in found),
+        "clusters": sum(len(one.clusters or ()) for one in found), "out": str(out) if out else None,
+    }  # fmt: skip
+    if out is None and not as_json:
+        click.echo("".join(jsonlines.lines(found)), nl=False)
+    elif as_json:
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(", ".join(f"{facts[what]:,} {what}" for what in ("documents", "words", "mentions", "clusters")) + f"\nfile     {out}")
 
 
 @coref.command(epilog="Example: tutelage coref score dev.conll predicted.jsonl --singletons drop")
@@ -65,16 +123,23 @@ def convert(source: Path, out: Path, as_json: bool) -> None:
 
     with _noted():
         documents = formats.read(source)
-        if out.suffix.lower() in (".html", ".htm"):
-            from .report import coreference
-
-            coreference.write(documents, out, title=source.name)
-        else:
-            formats.write(out, documents)
+        _write(documents, out, source.name)
     mentions = sum(len(one.mentions) for one in documents)
     facts = {"documents": len(documents), "words": sum(len(one.words) for one in documents), "mentions": mentions, "out": str(out)}
     counted = ", ".join(f"{facts[what]:,} {what}" for what in ("documents", "words", "mentions"))
     click.echo(json.dumps(facts) if as_json else f"{counted}\nfile     {out}")
+
+
+def _write(documents: Sequence[Document], out: Path, title: str) -> None:
+    """A page where the ending says so, else a file of documents."""
+    from .coref import formats
+
+    if out.suffix.lower() in (".html", ".htm"):
+        from .report import coreference
+
+        coreference.write(documents, out, title=title)
+    else:
+        formats.write(out, documents)
 
 
 @contextlib.contextmanager

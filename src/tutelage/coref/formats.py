@@ -48,10 +48,16 @@ def read(path: str | Path) -> list[Document]:
 
 def write(path: str | Path, documents: Sequence[Document]) -> None:
     """Write documents, whole or not at all, in the format that the ending names: .jsonl, .conll or .conllu."""
-    kind = _ENDINGS.get(Path(path).suffix.lower())
-    if kind is None:
-        raise DataError(f"{path}: its ending names no format; end it with .jsonl, .conll or .conllu")
-    records.write(Path(path), "".join(_KINDS[kind].lines(documents)))
+    records.write(Path(path), "".join(_KINDS[writable(path)].lines(documents)))
+
+
+def writable(path: str | Path, others: Sequence[str] = ()) -> str:
+    """The format that an ending names, or '' for one of `others`. Raises DataError for an ending that names none."""
+    ending = Path(path).suffix.lower()
+    if ending not in _ENDINGS and ending not in others:
+        *first, last = (".jsonl", ".conll", ".conllu", *others[:1])
+        raise DataError(f"{path}: its ending names no format; end it with {', '.join(first)} or {last}")
+    return _ENDINGS.get(ending, "")
 
 
 def _by_content(path: Path, content: str) -> str | None:

@@ -179,6 +179,11 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros(np.shape(below)), where=np.asarray(below) > 0)
 
 
+def needed() -> None:
+    """Raise MissingExtra without scorch."""
+    _scorch()
+
+
 def _scorch() -> Any:
     try:
         import scorch.scores

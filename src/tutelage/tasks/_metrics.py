@@ -117,7 +117,7 @@ def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
 
 def _primary(task: Task, predicted: np.ndarray, gold: np.ndarray) -> float:
     each = task.each(predicted, gold)
-    return measure(task.primary, predicted, gold) if each is None else float(each.mean())
+    return task.score(predicted, gold)[task.primary] if each is None else float(each.mean())
 
 
 def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
@@ -128,6 +128,11 @@ def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed
         for _ in range(0, DRAWS, 10):
             index = rng.integers(len(gold), size=(10, len(gold)))
             yield [each[index].mean(-1) for each in values]
+        return
+    once = np.ones((1, len(gold)))
+    if task.weighted(predictions[0], gold, once) is not None:
+        weights = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=DRAWS).astype(np.float64)
+        yield [task.weighted(p, gold, weights) for p in predictions]  # type: ignore[misc]
         return
     if name in METRICS["value"]:
         for _ in range(DRAWS):

@@ -21,9 +21,9 @@ from .. import losses
 from ..config import Count, settings
 from ..errors import DataError
 from ..rows import LAST_STATES, Batch, Rows, Seen, Sparse, States, Term, Tiled
-from . import _corpus
+from . import _corpus, _documents
 from ._packing import NO_TARGET, pack
-from ._parts import Part, cut, cut_note, leaks, missing_shares
+from ._parts import Part
 from ._task import Data, Encoded, Split, Task
 
 CutOff = Annotated[float, Field(gt=0, lt=1)]
@@ -69,42 +69,18 @@ class Language(Task):
         return "loss"
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        if (self.data is None) == (self.train is None):
-            yield "data", "names the text, or task.train does; give exactly one of the two"
         if self.chat and self.text != "text":
             yield "text", "has no effect beside task.chat; leave it out"
-        if self.dev_share + self.test_share >= 1:
-            yield "dev_share", f"{self.dev_share} and test_share {self.test_share} leave nothing to train on; lower them"
-        for name in ("dev", "test"):
-            if getattr(self, name) and getattr(self, f"{name}_share") != getattr(Language, f"{name}_share"):
-                yield f"{name}_share", f"has no effect: task.{name} is given; leave it out"
+        yield from _documents.faults(self)
 
     def files(self) -> Iterator[Path]:
-        for name in dict.fromkeys((self.train or self.data, self.dev, self.test)):
-            if name and (path := Path(name).expanduser()).exists():
-                yield from sorted(f for f in path.rglob("*") if _corpus.is_plain(f)) if path.is_dir() else (path,)
+        return _documents.files(self, _corpus.is_plain)
 
     def load(self) -> Data:
         """Read the documents and cut what is missing; raises DataError."""
-        parts = {"train": self._part(self.train or self.data or "")}
-        parts |= {name: self._part(own) for name in ("dev", "test") if (own := getattr(self, name))}
-        notes = leaks(parts, "a document")
-        if shares := missing_shares(self, parts):
-            whole = parts["train"]
-            if len(whole) < 20:
-                what = f"{len(whole)} documents are too few to cut {' and '.join(shares)} from"
-                raise DataError(f"{whole.source}: {what}; name texts for them with task.dev= and task.test=")
-            made = cut(whole, shares)
-            parts |= made
-            notes.append(cut_note(whole, made, shares, "text", "documents"))
-        for name, most in (("train", self.limit), ("dev", self.dev_limit), ("test", self.test_limit)):
-            if most is not None and most < len(parts[name]):
-                setting = "limit" if name == "train" else f"{name}_limit"
-                notes.append(f"{name}: {most} of {len(parts[name])} documents, drawn by the hash of their text (task.{setting})")
-                parts[name] = parts[name].first(most)
+        parts, notes = _documents.parts_of(self, self._part)
         splits = {}
-        for name in ("train", "dev", "test"):
-            part = parts[name]
+        for name, part in parts.items():
             column = {"chat" if self.chat else "text": part.texts}
             splits[name] = Split(column, np.zeros(len(part), dtype=np.int64), list(part.ids), part.source, total=part.total)
         return Data(splits, (), tuple(notes))

@@ -1,0 +1,81 @@
+"""From the grids of all queries to clusters: average-link merging of the symmetrised scores.
+
+Two clusters are joined while the mean score between their mentions is above the threshold, the best pair first. Such a pair of
+clusters has a pair of mentions above the threshold, so mentions that no chain of such pairs connects are never joined, and only the
+scores within connected parts are ever held; memory stays linear while parts stay small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from .documents import Clusters, Span
+from .grid import CELLS, Factors, proposals, scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What one document's grids say."""
+
+    clusters: Clusters
+    proposed: tuple[Span, ...]
+    """The spans that were asked about."""
+    mentions: dict[Span, float]
+    """The null query's score of each mention in a cluster."""
+
+
+def resolve(f: Factors, *, share: float = 0.3, threshold: float = 0.0, singletons: bool = False, given: Tensor | None = None) -> Found:
+    """Clusters of a document's proposed spans, or of the `given` ones (spans, 2).
+
+    With `singletons`, a proposed span in no cluster whose mention score is above 0 is a cluster of its own, and a given one always.
+    """
+    with torch.no_grad():
+        spans = proposals(f.mentions, share) if given is None else given
+        known = f.mentions[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
+        labels = _joined(f, spans, threshold)
+    places = [(int(first), int(last)) for first, last in spans.tolist()]
+    many: dict[int, list[Span]] = {}
+    for place, label in zip(places, labels, strict=True):
+        many.setdefault(int(label), []).append(place)
+    score_of = dict(zip(places, map(float, known), strict=True))
+    kept = [c for c in many.values() if len(c) > 1 or (singletons and (given is not None or score_of[c[0]] > 0))]
+    clusters = tuple(sorted(tuple(sorted(c)) for c in kept))
+    return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
+
+
+def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
+    """(some, others): the mean of what either says of the other."""
+    return (scores(f, some, others) + scores(f, others, some).T) / 2
+
+
+def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
+    """(spans,) of cluster numbers."""
+    n = len(spans)
+    size = max(1, CELLS // max(n, 1))
+    rows, columns = [], []
+    for start in range(0, n, size):
+        high = (symmetric(f, spans[start : start + size], spans) > threshold).nonzero().cpu().numpy()
+        rows.append(high[:, 0] + start)
+        columns.append(high[:, 1])
+    one, two = np.concatenate(rows), np.concatenate(columns)
+    keep = one != two
+    links = coo_array((np.ones(int(keep.sum())), (one[keep], two[keep])), shape=(n, n))
+    _, part = connected_components(links, directed=False)
+    labels = np.arange(n)
+    for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
+        mine = np.flatnonzero(part == number)
+        near = symmetric(f, spans[mine], spans[mine]).double().cpu().numpy()
+        top = float(near.max())
+        far = top - near
+        np.fill_diagonal(far, 0.0)
+        tree = linkage(squareform(far, checks=False), "average")
+        labels[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
+    return labels

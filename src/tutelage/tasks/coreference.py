@@ -1,0 +1,308 @@
+"""Coreference: which spans of a document mean the same entity, found in one pass by a grid for every mention.
+
+Rows are documents, without special tokens; the model sees them through windows (`models/one_pass.py`). A model's outputs are factors
+of tokens, from which all scores follow (`coref/grid.py`). The metric is the CoNLL F1 of `coref/scores.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from ..config import Count, NonNegative, settings
+from ..coref import formats, jsonlines, scores
+from ..coref.documents import Document, Span, some
+from ..errors import DataError, ModelError
+from ..records import digest
+from ..rows import Batch, Rows, Seen, Term
+from . import _documents
+from ._parts import Part
+from ._task import Data, Encoded, Split, Task
+
+if TYPE_CHECKING:
+    from ..coref import linking
+
+CutOff = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """The documents behind the rows."""
+
+    documents: list[Document]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of them."""
+        return digest(list(jsonlines.lines(self.documents)))
+
+    def join(self, other: Places) -> Places:
+        """These, then the other's."""
+        return Places([*self.documents, *other.documents])
+
+
+@settings
+class Coreference(Task):
+    """Clusters of the mentions of documents."""
+
+    data: str | None = None
+    """A file of documents: JSON lines, CoNLL-2012 or CoNLL-U."""
+    train: str | None = None
+    """Documents to train on, in place of data."""
+    dev: str | None = None
+    """Documents for selection; else cut from the training documents."""
+    test: str | None = None
+    """Documents for the final result; else cut from the training documents."""
+    limit: Count | None = None
+    """Most training documents, for trials."""
+    dev_limit: Count | None = None
+    """Most documents of dev."""
+    test_limit: Count | None = None
+    """Most documents of test."""
+    dev_share: CutOff = 0.1
+    """Share of documents cut off for dev by a hash of their text."""
+    test_share: CutOff = 0.1
+    """Share of documents cut off for test in the same way."""
+    longest: Count = 20000
+    """Most words of a document; a longer one is refused, never cut."""
+    widest: Annotated[int, Field(ge=1, le=200)] = 30
+    """Most words of a mention that can be found."""
+    size: Annotated[int, Field(ge=4, le=1024)] = 64
+    """Width of the head's vectors."""
+    proposals: Annotated[float, Field(gt=0, le=5)] = 0.3
+    """Spans that are asked about, per word of a document."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Clusters are joined while the mean score between their mentions is above this."""
+    singletons: bool = False
+    """Whether a mention that is alone in its cluster is learned, given and scored."""
+    mention_weight: NonNegative = 1.0
+    """Weight of the null query, which learns what is a mention at all, beside the queries."""
+
+    kind = "binary"
+    auto = "AutoModelForTokenClassification"
+    outputs = {"factors": "token"}  # noqa: RUF012
+
+    @property
+    def primary(self) -> str:
+        return "conll_f1"
+
+    @property
+    def policy(self) -> scores.Singletons:
+        """What scores do with singletons."""
+        return "keep" if self.singletons else "drop"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        yield from _documents.faults(self)
+
+    def files(self) -> Iterator[Path]:
+        return _documents.files(self, Path.is_file)
+
+    def load(self) -> Data:
+        """Read the documents and cut what is missing; raises DataError, MissingExtra without scorch."""
+        scores.needed()
+        parts, notes = _documents.parts_of(self, self._part)
+        splits = {}
+        for name, part in parts.items():
+            documents = _read(part.texts)
+            if name != "train" and (bare := [d.name for d in documents if d.clusters is None]):
+                raise DataError(f"{part.source}: documents without clusters cannot be scored: {some(bare)}")
+            wide = sum(b - a >= self.widest for d in documents for a, b in d.mentions)
+            many = sum(len(d.mentions) for d in documents)
+            if name == "train" and not many:
+                raise DataError(f"{part.source}: holds no mention to learn from")
+            if wide:
+                notes.append(f"{name}: {wide} of {many} mentions are wider than {self.widest} words and cannot be found (task.widest)")
+            gold = np.array([-1 if d.clusters is None else max(1, len(self._learned(d))) for d in documents], dtype=np.int64)
+            splits[name] = Split({"document": part.texts}, gold, list(part.ids), part.source, total=part.total)
+        return Data(splits, (), tuple(notes))
+
+    def _part(self, data: str) -> Part:
+        documents = formats.read(Path(data).expanduser())
+        for one in documents:
+            if len(one.words) > self.longest:
+                raise DataError(f"{data}: document {one.name} has {len(one.words)} words, more than task.longest={self.longest}; raise it")
+        return Part(list(jsonlines.lines(documents)), None, None, list(range(1, len(documents) + 1)), data).numbered()
+
+    def _learned(self, document: Document) -> list[tuple[int, int, int]]:
+        """(first word, last word, number of the cluster from 1) of each mention that is learned."""
+        chosen = [c for c in document.clusters or () if self.singletons or len(c) > 1]
+        return sorted((a, b, n) for n, c in enumerate(chosen, 1) for a, b in c if b - a < self.widest)
+
+    def head(self, data: Data) -> dict[str, Any]:
+        from ..coref import grid
+
+        return {"factors": grid.count(self.size, self.widest)}
+
+    def encode(self, split: Split, tokenizer: Any) -> Encoded:
+        """Rows of token numbers. Extra columns: `word`, 1 + the word's number; `speaker`, 1 + the speaker's; and `cluster`, for the
+        first token of a word and each width that of the span, 0 for none."""
+        documents = _read(split.columns["document"])
+        return self.rows_of(documents, tokenizer, split.gold)
+
+    def rows_of(self, documents: Sequence[Document], tokenizer: Any, gold: np.ndarray) -> Encoded:
+        """Documents as rows; raises ModelError for a tokenizer that does not say of which words its tokens are."""
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelError("task coreference: needs a tokenizer that tells words apart (tokenizer.json); name a model that has one")
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "word", "speaker", "cluster")}
+        for one in documents:
+            ids, word = _tokens(one, tokenizer)
+            first = np.searchsorted(word, np.arange(len(one.words)))
+            cells = np.zeros((len(ids), self.widest), dtype=np.int32)
+            for a, b, number in self._learned(one):
+                cells[first[a], b - a] = number
+            known = {who: n for n, who in enumerate(dict.fromkeys(w for w in one.speakers or () if w != "-"), 1)}
+            who = np.array([known.get(w, 0) for w in one.speakers or [""] * len(one.words)], dtype=np.int32)
+            made = {"input_ids": ids, "word": word + 1, "speaker": who[word], "cluster": cells}
+            for name, column in made.items():
+                columns[name].append(column)
+        flat = {name: np.concatenate(many) for name, many in columns.items()}
+        lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=np.int64)
+        pad = {"input_ids": tokenizer.pad_token_id or 0}
+        return Encoded({"input_ids": flat.pop("input_ids")}, lengths, gold, pad=pad, extra=flat, about=Places(list(documents)))
+
+    def cut(self, encoded: Encoded) -> str:
+        return ""
+
+    def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
+        """'label' counts mentions, 1 at least for a document with clusters."""
+        return super().counts(encoded, index) | {"label": float(np.maximum(encoded.gold[index], 0).sum())}
+
+    def _factors(self, seen: Seen, batch: Batch) -> list[tuple[Any, Any]]:
+        """Each document's factors and (words, widest) of clusters."""
+        import torch
+
+        from ..coref import grid
+
+        if "factors" not in seen.memo:
+            made = []
+            for row, token in enumerate(seen.outputs["factors"]):
+                word = batch.extra["word"][row]
+                word = word[word > 0]
+                steps = word[1:] != word[:-1]
+                edge = torch.ones(1, dtype=torch.bool, device=word.device)
+                first, last = torch.cat([edge, steps]).nonzero()[:, 0], torch.cat([steps, edge]).nonzero()[:, 0]
+                f = grid.factors(token, first, last, batch.extra["speaker"][row][first], size=self.size, widest=self.widest)
+                made.append((f, batch.extra["cluster"][row][first]))
+            seen.memo["factors"] = made
+        return seen.memo["factors"]
+
+    def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
+        """The null query's cells, a row a word, and each gold mention's scores of the other gold mentions of its document."""
+        import torch
+
+        from ..coref import grid
+
+        documents = self._factors(seen, batch)
+        blocks, gold = [], []
+        for f, cluster in documents:
+            places = (cluster > 0).nonzero()
+            spans = torch.stack([places[:, 0], places.sum(1)], -1)
+            blocks.append(grid.scores(f, spans, spans))
+            gold.append(cluster[places[:, 0], places[:, 1]])
+        most = max(1, *(len(b) for b in blocks))
+        pad = torch.nn.functional.pad
+        pairs = torch.cat([pad(b, (0, most - len(b))) for b in blocks])
+        allowed = torch.cat([pad(~torch.eye(len(b), dtype=torch.bool, device=b.device), (0, most - len(b))) for b in blocks])
+        same = torch.cat([pad((g[:, None] == g[None]).float(), (0, most - len(g))) for g in gold])
+        cells = torch.cat([f.mentions for f, _ in documents])
+        known = torch.cat([(cluster > 0).float() for _, cluster in documents])
+        return [
+            Rows(cells, self.kind, known, cells > grid.NEVER / 2, unit="label", share=self.mention_weight),
+            Rows(pairs, self.kind, same, allowed, unit="label"),
+        ]
+
+    def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
+        """The queries' loss and the null query's, summed; counted in mentions. Queries are gold mentions, and as many proposed spans
+        that are none, whose clusters are empty."""
+        import torch
+
+        from ..coref import grid
+
+        total: Any = seen.outputs["factors"].sum() * 0
+        for (f, cluster), labelled in zip(self._factors(seen, batch), batch.labelled.tolist(), strict=True):
+            if not labelled:
+                continue
+            places = (cluster > 0).nonzero()
+            spans = torch.stack([places[:, 0], places.sum(1)], -1)
+            cells = grid.proposals(f.mentions, self.proposals)
+            wrong = cells[cluster[cells[:, 0], cells[:, 1] - cells[:, 0]] == 0]
+            best = f.mentions.detach()[wrong[:, 0], wrong[:, 1] - wrong[:, 0]].topk(min(len(wrong), max(1, len(spans)))).indices
+            queries = torch.cat([spans, wrong[best]])
+            wanted = torch.cat([cluster[places[:, 0], places[:, 1]], cluster.new_zeros(len(best))])
+            total = total + grid.clusters_loss(f, queries, wanted, cells, cluster)
+            total = total + self.mention_weight * grid.mentions_loss(f, cluster)
+        return Term(total, "label", weight)
+
+    def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
+        """The documents with the clusters that were found, (documents,)."""
+        out = np.empty(len(encoded), dtype=object)
+        for i, found in enumerate(self.found(outputs, encoded)):
+            out[i] = dataclasses.replace(encoded.about.documents[i], clusters=found.clusters)
+        return out
+
+    def found(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[linking.Found]:
+        """What the grids say of each document."""
+        import torch
+
+        for row in range(len(encoded)):
+            tokens = torch.from_numpy(outputs["factors"][encoded.starts[row] : encoded.starts[row + 1]])
+            yield from self.resolve(Seen({"factors": tokens[None]}), encoded.batch([row]))
+
+    def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[linking.Found]:
+        """What the grids say of each document of a batch; of the `given` spans alone where a document has some."""
+        import torch
+
+        from ..coref import linking
+
+        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
+            asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.start.device).reshape(-1, 2)
+            yield linking.resolve(f, share=self.proposals, threshold=self.threshold, singletons=self.singletons, given=asked)
+
+    def truth(self, encoded: Encoded) -> np.ndarray:
+        out = np.empty(len(encoded), dtype=object)
+        out[:] = encoded.about.documents
+        return out
+
+    def score(self, predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
+        """CoNLL F1, and F1 of each of its parts, of LEA and of mentions."""
+        found = scores.figures(scores.by_document(list(gold), list(predicted), self.policy))
+        return {"conll_f1": found["conll_f1"], **{f"{m}_f1": found[m]["f1"] for m in ("muc", "b3", "ceafe", "lea", "mentions")}}
+
+    def weighted(self, predicted: np.ndarray, gold: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return scores.f1(scores.by_document(list(gold), list(predicted), self.policy), "conll", weights)
+
+    def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]]:
+        """Each document's name, clusters and CoNLL F1."""
+        out = []
+        for right, said in zip(encoded.about.documents, predicted, strict=True):
+            value = float(scores.f1(scores.by_document([right], [said], self.policy), "conll"))
+            out.append({"document": right.name, "conll_f1": round(value, 5), "gold": right.clusters, "predicted": said.clusters})
+        return out
+
+
+def _read(texts: Sequence[str]) -> list[Document]:
+    return list(jsonlines.read("\n".join(text.strip("\n") for text in texts), Path("documents")))
+
+
+def _tokens(document: Document, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Token numbers and the word of each; a word without a token of its own becomes the unknown one."""
+    ids: list[int] = []
+    word: list[int] = []
+    words = list(document.words)
+    made = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
+    numbers, of = made["input_ids"], made.word_ids()
+    at = 0
+    for i in range(len(words)):
+        mine = []
+        while at < len(of) and of[at] == i:
+            mine.append(numbers[at])
+            at += 1
+        mine = mine or [tokenizer.unk_token_id or 0]
+        ids += mine
+        word += [i] * len(mine)
+    return np.array(ids, dtype=np.int32), np.array(word, dtype=np.int32)

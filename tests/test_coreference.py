@@ -1,0 +1,352 @@
+"""Coreference in one pass: the model's windows, the grid, its losses, merging, and documents in and out of a trained student."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import parts
+import pytest
+import torch
+from click.testing import CliRunner
+from coref_documents import DATA, public
+from torch.nn.functional import gelu
+from transformers import AutoModelForTokenClassification
+
+import tutelage
+from tutelage import errors
+from tutelage.cli import main
+from tutelage.config import build
+from tutelage.coref import formats, grid, linking, scores
+from tutelage.coref.documents import Document
+from tutelage.models.load import open_model
+from tutelage.rows import Seen
+from tutelage.tasks.coreference import Coreference
+
+NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
+SIZE, WIDEST = 4, 3
+SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
+
+
+def documents(many: int, seed: int, words: int = 40) -> list[Document]:
+    """Documents in which a name means the same wherever it stands, alone or behind an article."""
+    draw, out = random.Random(seed), []
+    for number in range(many):
+        sentences, clusters, place = [], {}, 0
+        while place < words:
+            sentence: list[str] = []
+            for _ in range(3):
+                sentence += [draw.choice(FILLERS[2:]) for _ in range(draw.randint(1, 2))]
+                start, name = place + len(sentence), draw.choice(NAMES)
+                sentence += [draw.choice(FILLERS[:2])] * draw.randint(0, 1) + [name]
+                clusters.setdefault(name, []).append((start, place + len(sentence) - 1))
+            sentences.append(tuple(sentence))
+            place += len(sentence)
+        speakers = tuple(draw.choice("xy") for sentence in sentences for _ in sentence)
+        out.append(Document(f"d{number}", tuple(sentences), tuple(map(tuple, clusters.values())), speakers))
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return parts.save_tiny(tmp_path_factory.mktemp("coref") / "tiny", depth=2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
+    for seed, (name, many) in enumerate({"train": 60, "dev": 12, "test": 12}.items()):
+        formats.write(folder / f"{name}.jsonl", documents(many, seed))
+    return folder
+
+
+def task_of(files: Path, **more) -> Coreference:
+    return build(Coreference, {**{n: str(files / f"{n}.jsonl") for n in ("train", "dev", "test")}, **SHAPE, **more})
+
+
+def random_factors(words: int, seed: int = 0, scale: float = 1.0) -> grid.Factors:
+    torch.manual_seed(seed)
+    token = scale * torch.randn(words, grid.count(SIZE, WIDEST))
+    at = torch.arange(words)
+    return grid.factors(token.requires_grad_(), at, at, torch.randint(0, 3, (words,)), size=SIZE, widest=WIDEST)
+
+
+def by_hand(f: grid.Factors, query: tuple[int, int], cell: tuple[int, int], pair: bool) -> torch.Tensor:
+    """A cell of a query's grid, from the formulas."""
+    (i, j), (k, m) = query, cell
+    found = f.start[k] + f.end[m] + f.a[k] @ f.b[m] / SIZE**0.5 + f.width[k, m - k]
+    q = gelu(f.u[i] + f.v[j])
+    found = found + q[:SIZE] @ f.s[k] / SIZE**0.5 + q[SIZE:] @ f.e[m] / SIZE**0.5
+    near = min(9, int(np.log2(abs(k - i) + 1))) + (10 if k > i else 0)
+    who = 0 if not f.speakers[i] or not f.speakers[k] else 1 if f.speakers[i] == f.speakers[k] else 2
+    found = found + f.near[i, near] + f.who[i, who]
+    return found + gelu(f.g[i] + f.gg[j]) @ gelu(f.h[k] + f.hh[m]) / (2 * SIZE) ** 0.5 if pair else found
+
+
+def spans_of(words: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(words) for j in range(i, min(i + WIDEST, words))]
+
+
+# ---- the grid
+
+
+def test_a_grid_is_its_formula_cell_by_cell_and_scores_are_the_grid_at_cells():
+    f, words = random_factors(7), 7
+    queries, cells = torch.tensor([(0, 1), (4, 4), (6, 6)]), torch.tensor([(2, 3), (5, 5)])
+    whole, some = grid.grid(f, queries, cells), grid.scores(f, queries, cells)
+    for n, query in enumerate(queries.tolist()):
+        for k, m in spans_of(words):
+            torch.testing.assert_close(whole[n, k, m - k], by_hand(f, query, (k, m), [k, m] in cells.tolist()))
+        for c, (k, m) in enumerate(cells.tolist()):
+            torch.testing.assert_close(some[n, c], whole[n, k, m - k])
+    assert (whole[:, 6, 1:] < grid.NEVER / 2).all()
+
+
+@pytest.mark.parametrize("cells_at_once", [1, 1 << 20])
+def test_the_clusters_loss_and_its_gradient_are_those_of_the_whole_grid_at_once(cells_at_once, monkeypatch):
+    monkeypatch.setattr(grid, "CELLS", cells_at_once)
+    queries, wanted = torch.tensor([(0, 1), (4, 4), (2, 2)]), torch.tensor([1, 1, 0])
+    gold = torch.zeros(7, WIDEST, dtype=torch.long)
+    gold[0, 1] = gold[4, 0] = gold[5, 1] = 1
+    gold[6, 0] = 2
+    cells = torch.tensor([(0, 1), (4, 4), (5, 6), (3, 3)])
+
+    def direct(f: grid.Factors) -> torch.Tensor:
+        total = torch.zeros(())
+        for query, cluster in zip(queries.tolist(), wanted.tolist(), strict=True):
+            right, wrong = [], []
+            for k, m in spans_of(7):
+                if [k, m] != query:
+                    value = by_hand(f, query, (k, m), [k, m] in cells.tolist())
+                    (right if cluster and gold[k, m - k] == cluster else wrong).append(value)
+            total = total + (1 + torch.stack(wrong).exp().sum()).log()
+            total = total + (1 + sum((-r).exp() for r in right)).log() if right else total
+        return total
+
+    slopes = []
+    for loss in (lambda f: grid.clusters_loss(f, queries, wanted, cells, gold), direct):
+        f = random_factors(7)
+        value = loss(f)
+        slopes.append((value.detach(), torch.autograd.grad(value, [f.u, f.s, f.h, f.near, f.start])))
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_mentions_are_taught_word_by_word():
+    f, gold = random_factors(5), torch.zeros(5, WIDEST, dtype=torch.long)
+    gold[1, 1] = 1
+    total = 0.0
+    for i in range(5):
+        right = [float(f.mentions[i, w]) for w in range(WIDEST) if gold[i, w]]
+        wrong = [float(f.mentions[i, w]) for w in range(WIDEST) if not gold[i, w] and i + w < 5]
+        total += np.log1p(np.exp(wrong).sum()) + np.log1p(np.exp(-np.array(right)).sum())
+    assert float(grid.mentions_loss(f, gold).detach()) == pytest.approx(total, rel=1e-5)
+
+
+def naive(near: np.ndarray, threshold: float) -> set[frozenset[int]]:
+    """Average-link merging, the best pair of clusters first."""
+    clusters = [frozenset([i]) for i in range(len(near))]
+    while len(clusters) > 1:
+        best = max(itertools.combinations(clusters, 2), key=lambda p: near[np.ix_(list(p[0]), list(p[1]))].mean())
+        if near[np.ix_(list(best[0]), list(best[1]))].mean() <= threshold:
+            break
+        clusters = [c for c in clusters if c not in best] + [best[0] | best[1]]
+    return set(clusters)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
+    monkeypatch.setattr(linking, "CELLS", 40)
+    f = random_factors(12, seed, scale=1.5)
+    spans = torch.tensor(spans_of(12)[::2])
+    near = linking.symmetric(f, spans, spans).detach().numpy().astype(np.float64)
+    threshold = float(np.quantile(near, 0.8))
+    found = linking.resolve(f, threshold=threshold, singletons=True, given=spans)
+    place = {tuple(span): i for i, span in enumerate(spans.tolist())}
+    assert {frozenset(place[s] for s in c) for c in found.clusters} == naive(near, threshold)
+
+
+# ---- the model
+
+
+def test_each_token_has_the_state_of_its_most_central_window(model):
+    loaded = open_model(str(model), {"factors": 3}, auto=Coreference.auto)
+    net = loaded.model.eval()
+    net.config.window, net.config.stride, net.config.first, net.config.last = 10, 5, 2, 3
+    torch.manual_seed(0)
+    ids = torch.randint(5, 20, (2, 21))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    with torch.no_grad():
+        out = net(input_ids=ids, attention_mask=mask).factors
+        for row, length in ((0, 21), (1, 6)):
+            starts = [0] if length <= 8 else [0, 5, 10, 13]
+            for t in range(length):
+                inside = [s for s in starts if s <= t < s + 8]
+                edge = {s: min(t - s if s else 99, s + 7 - t if s + 8 < length else 99) for s in inside}
+                best = max(edge.values())
+                options = []
+                for s in (s for s in inside if edge[s] >= best - 1):  # an even overlap has two middles
+                    piece = torch.cat([torch.tensor([2]), ids[row, s : min(s + 8, length)], torch.tensor([3])])[None]
+                    state = net.encoder(input_ids=piece).last_hidden_state[0, 1 + t - s]
+                    options.append(net.head(net.norm(gelu(net.hidden(state)))))
+                assert any(torch.allclose(out[row, t], o, atol=1e-5) for o in options), (row, t)
+        torch.testing.assert_close(net(input_ids=ids[1:, :6]).factors[0], out[1, :6], atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def student(model, files, tmp_path_factory) -> Path:
+    """A student that learned the toy documents from a teacher which was fine-tuned on them."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    recipe = {
+        "task": {"kind": "coreference", **{n: str(files / f"{n}.jsonl") for n in ("train", "dev", "test")}, **SHAPE},
+        "teacher": {"model": str(model), "train": {"epochs": 8, "batch_size": 2, "learning_rate": 6e-3}},
+        "student": {"surgery": [{"kind": "keep_layers", "keep": "first", "count": 1}]},
+        "method": {"kind": "kd", "hard_weight": 0.5},
+        "train": {"epochs": 5, "batch_size": 2, "learning_rate": 6e-3},
+        "threads": 1,
+        "measure": False,
+    }
+    result = tutelage.distill(recipe, out=out)
+    assert result.record["models"]["teacher"]["test"]["primary"] > 0.7
+    assert result.record["models"]["kd"]["test"]["primary"] > 0.7
+    assert result.record["models"]["kd"]["test"]["method"] == "bootstrap"
+    return out / "student"
+
+
+def test_a_student_resolves_a_batch_as_it_resolves_documents_alone_whatever_their_order(student):
+    many = documents(6, 7, words=90)
+    resolver = tutelage.Coreference.from_pretrained(student, threads=1)
+    together, backwards = resolver.predict(many), resolver.predict(many[::-1])[::-1]
+    alone = [resolver.predict([one])[0] for one in many]
+    for one, two, three in zip(together, alone, backwards, strict=True):
+        assert one.document.clusters == two.document.clusters == three.document.clusters
+        assert one.document.clusters
+        for span, value in one.mentions.items():
+            assert value == pytest.approx(two.mentions[span], abs=1e-4)
+    figures = scores.corpus(many, [one.document for one in together], "drop")
+    assert figures["conll_f1"] > 0.6  # documents longer than the model's window
+
+
+def test_characters_of_a_raw_text_are_exactly_the_mentions(student):
+    text = "very good 😀 not the film. is the good, was film!\nand the good"
+    [found] = tutelage.Coreference.from_pretrained(student, threads=1).predict(text)
+    clusters = {frozenset(text[a:b] for a, b in c) for c in found.document.character_clusters}
+    assert frozenset({"good", "the good"}) in clusters and frozenset({"the film", "film"}) in clusters
+
+
+def test_given_mentions_alone_are_clustered(student):
+    [one] = documents(1, 11)
+    resolver = tutelage.Coreference.from_pretrained(student, threads=1, singletons=True)
+    [found] = resolver.predict([one], given=True)
+    assert found.document.mentions == one.mentions
+    with pytest.raises(errors.DataError, match="document d0: has no mentions to cluster"):
+        resolver.predict([dataclasses.replace(one, clusters=None)], given=True)
+
+
+def test_a_saved_student_is_read_by_transformers_alone_to_the_same_numbers(student):
+    assert (student / "one_pass.py").is_file()
+    net = AutoModelForTokenClassification.from_pretrained(student)
+    mine = tutelage.Coreference.from_pretrained(student, threads=1)
+    ids = torch.randint(5, 20, (1, 100))
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval()(input_ids=ids).factors, mine.model(input_ids=ids).factors)
+
+
+def test_the_teachers_rows_leave_no_gradient_where_student_and_teacher_agree(student, files):
+    task = task_of(files)
+    loaded = open_model(str(student), task.head(None), auto=task.auto)
+    encoded = task.encode(task.load().splits["dev"], loaded.tokenizer)
+    batch = encoded.batch([0, 1])
+    with torch.no_grad():
+        taught = Seen({"factors": loaded.model.eval()(**batch.inputs).factors})
+    own = Seen({"factors": taught.outputs["factors"].clone().requires_grad_()})
+    from tutelage import losses
+
+    pairs = zip(task.rows(own, batch), task.rows(taught, batch), strict=True)
+    total = sum(losses.soft_targets(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum() for s, t in pairs)
+    [slope] = torch.autograd.grad(total, own.outputs["factors"])
+    assert float(slope.abs().max()) < 1e-4
+
+
+def test_singletons_are_learned_and_scored_only_where_asked(files, model):
+    keep, drop = task_of(files, singletons=True), task_of(files)
+    one = Document("s", (("good", "is", "bad", "not", "bad"),), (((0, 0),), ((2, 2), (4, 4))))
+    tokenizer = parts.tokenizer()
+    for task, many in ((keep, 3), (drop, 2)):
+        rows = task.rows_of([one], tokenizer, np.array([1]))
+        assert int((rows.extra["cluster"] > 0).sum()) == many
+    empty = dataclasses.replace(one, clusters=(((2, 2), (4, 4)),))
+    said, true = np.empty(1, dtype=object), np.empty(1, dtype=object)
+    said[0], true[0] = empty, one
+    assert drop.score(said, true)["conll_f1"] == 1.0 > keep.score(said, true)["conll_f1"]
+
+
+# ---- the verb, and bad input
+
+
+def run(*words, code: int = 0, stdin: str | None = None):
+    found = CliRunner().invoke(main, [str(word) for word in words], input=stdin)
+    assert found.exit_code == code, found.output
+    return found
+
+
+def test_predict_writes_every_format_and_reads_standard_input(student, files, tmp_path):
+    told = run("coref", "predict", files / "test.jsonl", "--model", student, "--out", tmp_path / "said.conll", "--threads", 1, "--json")
+    facts = json.loads(told.stdout)
+    assert facts["documents"] == 12 and facts["clusters"] > 12
+    assert [d.name for d in formats.read(tmp_path / "said.conll")] == [d.name for d in formats.read(files / "test.jsonl")]
+    run("coref", "predict", files / "test.jsonl", "--model", student, "--out", tmp_path / "said.html", "--threads", 1)
+    assert "d3" in (tmp_path / "said.html").read_text()
+    line = run("coref", "predict", "-", "--model", student, "--threads", 1, stdin="very good is the film. not good is film.").stdout
+    [tree] = map(json.loads, line.splitlines())
+    assert tree["text"].startswith("very good") and tree["clusters"]
+
+
+def test_predict_refuses_what_it_cannot_do_in_one_sentence(student, files, model, tmp_path):
+    (tmp_path / "empty.txt").write_text("  \n")
+    (tmp_path / "broken.conll").write_text("#begin document (x); part 000\nx 0 0 good - - - - - * - (0\n\n#end document\n")
+    for words, said in (
+        ((files / "none.jsonl", "--model", student), "no such file"),
+        ((tmp_path / "empty.txt", "--model", student), "is empty"),
+        ((tmp_path / "broken.conll", "--model", student), "document x"),
+        ((files / "test.jsonl", "--model", model), "is no student of the task coreference"),
+        ((files / "test.jsonl", "--model", student, "--out", tmp_path / "x.pdf"), "names no format"),
+        ((files / "test.jsonl", "--model", student, "--longest", 10), "words, more than 10"),
+    ):
+        assert said in run("coref", "predict", *words, code=2).stderr
+    assert not (tmp_path / "x.pdf").exists()
+
+
+def test_the_task_refuses_documents_that_it_cannot_learn_or_score(files, tmp_path):
+    bare = [dataclasses.replace(one, clusters=None) for one in documents(3, 1)]
+    formats.write(tmp_path / "bare.jsonl", bare)
+    with pytest.raises(errors.DataError, match=r"documents without clusters cannot be scored: d0, d1, d2"):
+        task_of(files, dev=str(tmp_path / "bare.jsonl")).load()
+    with pytest.raises(errors.DataError, match="holds no mention to learn from"):
+        task_of(files, train=str(tmp_path / "bare.jsonl")).load()
+    with pytest.raises(errors.DataError, match=r"more than task\.longest=20"):
+        task_of(files, longest=20).load()
+    notes = task_of(files, widest=1).load().notes
+    assert any("cannot be found (task.widest)" in note for note in notes)
+
+
+@public
+def test_proposed_gold_cells_of_public_documents_come_back_as_their_clusters():
+    """Every mention of OntoGUM dev that is not too wide stands once in the columns, at its own words."""
+    task = build(Coreference, {"train": str(DATA / "coref/ontogum/dev.jsonl"), "dev_share": 0.2, "test_share": 0.2})
+    loaded = formats.read(DATA / "coref/ontogum/dev.jsonl")[:5]
+    tokenizer = open_model("minilm", {"factors": grid.count(64, 30)}, auto=task.auto).tokenizer
+    encoded = task.rows_of(loaded, tokenizer, np.ones(5, dtype=np.int64))
+    for row, one in enumerate(loaded):
+        batch = encoded.batch([row])
+        seen = Seen({"factors": torch.zeros(1, int(encoded.lengths[row]), grid.count(64, 30))})
+        [(_, cluster)] = task._factors(seen, batch)
+        found: dict[int, set] = {}
+        for i, w in (cluster > 0).nonzero().tolist():
+            found.setdefault(int(cluster[i, w]), set()).add((i, i + w))
+        wanted = {frozenset(s for s in c if s[1] - s[0] < 30) for c in one.clusters if len(c) > 1}
+        assert {frozenset(c) for c in found.values()} == wanted - {frozenset()}
