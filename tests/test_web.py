@@ -12,7 +12,7 @@ from postgres import postgres  # noqa: F401
 from serving import serving
 from test_answers_store import questions
 
-from tutelage.answers import judging, people
+from tutelage.answers import outcomes, people
 from tutelage.answers.judging import Rules
 from tutelage.answers.store import Store
 from tutelage.answers.tables import Judgement
@@ -91,7 +91,7 @@ def test_two_judge_disagree_and_a_third_settles(app, store):
     assert "not said there" in page.text and "bob" in page.text and page.text.count('type="radio"') == 3
     done, *_ = judge(cy, f"/disputes/{number}", {names[2]: "no"})
     assert done.status_code == 303 and "Nobody disagrees" in cy.get("/disputes").text
-    [first, _] = judging.export(store)
+    [first, _] = outcomes.export(store)
     assert [s.attributable for s in first.answers[0].sentences] == [1, 0]
     assert "settled" in cy.get(f"/disputes/{number}").text
 
@@ -222,7 +222,7 @@ def test_hostile_text_is_inert(tmp_path, monkeypatch):
     for made, path in ((ann, where), (bob, "/disputes"), (bob, where.replace("answers", "disputes")), (bob, "/progress")):
         page = made.get(path)
         assert page.status_code == 200 and "<script>alert" not in page.text and "<img" not in page.text and "49000" not in page.text, path
-    assert NASTY in next(iter(judging.export(store))).query and any(e["note"] == NASTY for e in judging.events(store))
+    assert NASTY in next(iter(outcomes.export(store))).query and any(e["note"] == NASTY for e in outcomes.events(store))
 
 
 def test_sql_in_forms_does_nothing(app, store):
@@ -233,7 +233,7 @@ def test_sql_in_forms_does_nothing(app, store):
     assert ann.post(where, data=data).status_code == 409
     data |= {"informative": "yes", "note-informative": "'); DELETE FROM judgement; --", "attributable-1 OR 1=1": "no"}
     assert ann.post(where, data=data).status_code == 303
-    assert {e["note"] for e in judging.events(store)} == {"'); DELETE FROM judgement; --"}
+    assert {e["note"] for e in outcomes.events(store)} == {"'); DELETE FROM judgement; --"}
 
 
 def test_marks_join_to_the_quote_and_hold_its_content_words():
@@ -263,9 +263,9 @@ def test_it_serves_beyond_loopback_only_with_a_secret_and_never_an_empty_store(s
     assert "has no accounts; make one with 'tutelage answers person NAME --role admin'" in run("--store", tmp_path / "empty.db").stderr
     assert not served
     done = run(*here, "--host", "0.0.0.0", "--name", "judge.example.org", "--overlap", 3)
-    assert done.exit_code == 0 and served[0][0].state.pages.secure and served[0][0].state.pages.rules.overlap == 3, done.output
+    assert done.exit_code == 0 and served[0][0].state.site.secure and served[0][0].state.site.rules.overlap == 3, done.output
     done = run(*here)
-    assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.pages.secure and "s" * 32 not in done.output
+    assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.site.secure and "s" * 32 not in done.output
     assert serve.is_loopback("::1") and serve.is_loopback("localhost") and not serve.is_loopback("10.0.0.1")
 
 
@@ -301,6 +301,6 @@ def test_fifty_at_once_over_http_lose_nothing(app, store):
         for one in threads:
             one.join()
     assert not faults, faults[:2]
-    told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in judging.events(store)]
+    told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in outcomes.events(store)]
     assert len(told) == len(set(told)) == 20 * 3 * 3, "none lost, none doubled"
     assert {len({who for q, _, _, who in told if q == query}) for query in {q for q, *_ in told}} == {3}

@@ -9,7 +9,7 @@ import pytest
 from serving import serving
 from test_answers_store import questions
 
-from tutelage.answers import judging, people
+from tutelage.answers import outcomes, people
 from tutelage.answers.judging import Rules
 from tutelage.answers.store import Store
 from tutelage.answers.web.app import create
@@ -70,7 +70,7 @@ def test_two_judge_one_settles_and_the_export_holds_it(browser, site):
     assert bob.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
     bob.click("text=Keep and go on")
     bob.wait_for_selector("text=Nothing left to judge")
-    [(_, _, criterion)] = judging.disagreements(store)
+    [(_, _, criterion)] = outcomes.disagreements(store)
     assert criterion == "attributable"
     ada = enter(browser, url, "ada")
     ada.click("text=Disputes")
@@ -80,7 +80,7 @@ def test_two_judge_one_settles_and_the_export_holds_it(browser, site):
     ada.keyboard.press("n")
     ada.click("text=Settle")
     ada.wait_for_selector("text=Nobody disagrees")
-    [one] = next(iter(judging.export(store))).answers
+    [one] = next(iter(outcomes.export(store))).answers
     assert [s.attributable for s in one.sentences] == [0, 1] and one.attributable == 0 and one.informative == 1
     ada.click("text=Progress")
     assert "1 of 1 answers were judged by 2 people" in ada.inner_text("main")
@@ -113,7 +113,7 @@ def test_axe_finds_nothing_serious(browser, site, size):
         page.wait_for_selector("text=Nothing left to judge")
     check(ann)
     ada = enter(browser, url, "ada", size, bypass_csp=True)
-    [answer] = {key[0] for key in judging.disagreements(store)}
+    [answer] = {key[0] for key in outcomes.disagreements(store)}
     for path in ("/disputes", f"/disputes/{answer}", "/progress", "/guidelines", "/nowhere"):
         ada.goto(url + path)
         check(ada)

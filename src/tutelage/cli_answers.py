@@ -215,10 +215,10 @@ def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: 
 @JSON
 def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
     """How far the annotators agree: shares, kappas and Krippendorff's alpha with 95 % intervals, by criterion, annotator and time."""
-    from .answers import agreement, judging
+    from .answers import agreement, outcomes
     from .answers.store import Store
 
-    ratings = judging.ratings(Store(store, make=False))
+    ratings = outcomes.ratings(Store(store, make=False))
     if not ratings:
         raise ConfigError(f"--store: {store} holds no judgements yet")
     each = {c: [r for r in ratings if r.criterion == c] for c in sorted({r.criterion for r in ratings})}

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import records
 from ..cited import hagrid
-from . import judging
+from . import judging, outcomes
 from .store import Store
 
 ANSWERS, EVENTS, CARD = "answers.jsonl", "judgements.jsonl", "README.md"
@@ -18,8 +18,8 @@ ANSWERS, EVENTS, CARD = "answers.jsonl", "judgements.jsonl", "README.md"
 
 def write(store: Store, folder: Path) -> dict[str, Any]:
     """Write the folder, whole files at a time; counts of what it holds. `datasets.load_dataset(folder)` reads it."""
-    questions = list(judging.export(store))
-    events = list(judging.events(store))
+    questions = list(outcomes.export(store))
+    events = list(outcomes.events(store))
     folder.mkdir(parents=True, exist_ok=True)
     hagrid.write(questions, folder / ANSWERS)
     _lines(events, folder / EVENTS)
