@@ -236,6 +236,16 @@ def test_sql_in_forms_does_nothing(app, store):
     assert {e["note"] for e in outcomes.events(store)} == {"'); DELETE FROM judgement; --"}
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_letters_that_a_database_cannot_hold_are_no_fault_of_the_server(app, store):
+    ann = enter(app, "ann")
+    done, *_ = judge(ann, next_of(ann), **{"note-informative": "a\0b"})
+    assert done.status_code == 303 and next(outcomes.events(store))["note"] == "ab"
+    page = ann.get("/login")
+    assert ann.post("/login", data={"name": "a\0", "password": "\0" * 12, "door": hidden(page, "door")}).status_code == 422
+    assert ann.get(f"/answers/{2**70}").status_code == ann.get("/answers/-1").status_code == 404
+
+
 def test_marks_join_to_the_quote_and_hold_its_content_words():
     quote = "The river Arno, the long RIVER <b>."
     pieces = list(marked(quote, "A river is long [1]"))

@@ -47,6 +47,8 @@ def _explain(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> Response:
+        if any(one["loc"][0] == "path" for one in error.errors()):
+            return site.page(request, "fault", status=404, said="there is no such page")
         return site.page(request, "fault", status=422, said="the form is not complete; go back, load the page again, and send it once more")
 
     @app.exception_handler(Refused)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from .. import judging, outcomes
 from ..tables import Answer, Person, Question
-from .shared import Me, Ours, Sender, allow, answer_of, parts, sent, words
+from .shared import Me, Number, Ours, Sender, allow, answer_of, parts, sent, words
 
 MAY = ("adjudicator", "admin")
 routes = APIRouter()
@@ -28,7 +28,7 @@ def disputes(request: Request, site: Ours, person: Me) -> Response:
 
 
 @routes.get("/disputes/{number}")
-def dispute(request: Request, number: int, site: Ours, person: Me) -> Response:
+def dispute(request: Request, number: Number, site: Ours, person: Me) -> Response:
     allow(person, *MAY)
     answer = answer_of(site.store, number)
     keys = {(segment, criterion) for _, segment, criterion in outcomes.disagreements(site.store, number)}
@@ -46,7 +46,7 @@ def dispute(request: Request, number: int, site: Ours, person: Me) -> Response:
 
 
 @routes.post("/disputes/{number}")
-async def settle(request: Request, number: int, site: Ours, person: Sender) -> Response:
+async def settle(request: Request, number: Number, site: Ours, person: Sender) -> Response:
     allow(person, *MAY)
     given = await request.form()
     answer = await run_in_threadpool(answer_of, site.store, number)

@@ -28,7 +28,7 @@ def door(request: Request, site: Ours) -> Response:
 def enter(
     request: Request,
     site: Ours,
-    name: Annotated[str, Form(max_length=100)],
+    name: Annotated[str, Form(max_length=100, pattern="^[^\\x00]*$")],  # which PostgreSQL cannot hold
     password: Annotated[str, Form(max_length=200)],
     door: Annotated[str, Form(max_length=100)],
 ) -> Response:

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from .. import judging
 from ..store import Store
 from ..tables import Lease
-from .shared import Me, Ours, Sender, answer_of, parts, sent, words
+from .shared import Me, Number, Ours, Sender, answer_of, parts, sent, words
 
 routes = APIRouter()
 
@@ -26,7 +26,7 @@ def queue(request: Request, site: Ours, person: Me) -> Response:
 
 
 @routes.get("/answers/{number}")
-def look(request: Request, number: int, site: Ours, person: Me) -> Response:
+def look(request: Request, number: Number, site: Ours, person: Me) -> Response:
     with site.store.reading() as session:
         held = session.scalar(sa.select(Lease.id).where(Lease.answer_id == number, Lease.person_id == person.id))
         mine = {
@@ -45,7 +45,7 @@ def look(request: Request, number: int, site: Ours, person: Me) -> Response:
 
 
 @routes.post("/answers/{number}")
-async def say(request: Request, number: int, site: Ours, person: Sender) -> Response:
+async def say(request: Request, number: Number, site: Ours, person: Sender) -> Response:
     given = await request.form()
     answer = await run_in_threadpool(answer_of, site.store, number)
     await run_in_threadpool(judging.judge, site.store, person.id, number, words(answer, given), sent(given), site.rules)

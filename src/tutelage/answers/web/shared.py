@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import jinja2
 import sqlalchemy as sa
 from fastapi import Depends, Form, HTTPException, Request
+from fastapi import Path as Place
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy.orm import selectinload
 
@@ -52,6 +53,10 @@ class Site:
 
 
 # ---- what a route asks for
+
+
+Number = Annotated[int, Place(ge=1, lt=2**31)]
+"""An answer's number in an address, such as the databases hold."""
 
 
 def _site(request: Request) -> Site:
@@ -99,7 +104,7 @@ def answer_of(store: Store, number: int) -> Answer:
     with store.reading() as session:
         wanted = sa.select(Answer).where(Answer.id == number)
         wanted = wanted.options(selectinload(Answer.segments), selectinload(Answer.question).selectinload(Question.quotes))
-        found = session.scalar(wanted) if 0 < number < 2**31 else None
+        found = session.scalar(wanted)
         if found is None:
             raise HTTPException(404, "there is no such answer")
         session.expunge_all()
@@ -128,7 +133,7 @@ def words(answer: Answer, given: Mapping[str, Any]) -> list[Word]:
             continue
         if value not in SAID:
             raise Refused("a judgement is yes, no or cannot judge; load the page again")
-        note = str(given.get(f"note-{name}", "")).strip()[:2000]
+        note = str(given.get(f"note-{name}", "")).replace("\0", "").strip()[:2000]
         out.append(Word(segment, criterion, SAID[value], note or None))  # type: ignore[arg-type]
     return out
 
