@@ -10,8 +10,8 @@ import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
 from postgres import postgres  # noqa: F401
+from schemathesis import GenerationMode
 from serving import serving
 from test_answers_store import questions
 from test_web import PASSWORD, hidden, judge, log_in, next_of
@@ -23,9 +23,10 @@ from tutelage.answers.web.app import create
 
 ROLES = ("annotator", "adjudicator", "admin")
 ALLOWED = {
-    ("GET", "/login"): ROLES, ("POST", "/login"): ROLES, ("POST", "/logout"): ROLES, ("GET", "/"): ROLES, ("GET", "/answers/{number}"): ROLES,
-    ("POST", "/answers/{number}"): ROLES, ("POST", "/undo"): ROLES, ("GET", "/guidelines"): ROLES, ("GET", "/disputes"): ROLES[1:],
-    ("GET", "/disputes/{number}"): ROLES[1:], ("POST", "/disputes/{number}"): ROLES[1:], ("GET", "/progress"): ROLES[2:],
+    ("GET", "/login"): ROLES, ("POST", "/login"): ROLES, ("POST", "/logout"): ROLES, ("GET", "/"): ROLES, ("POST", "/undo"): ROLES,
+    ("GET", "/answers/{number}"): ROLES, ("POST", "/answers/{number}"): ROLES, ("GET", "/guidelines"): ROLES,
+    ("GET", "/disputes"): ROLES[1:], ("GET", "/disputes/{number}"): ROLES[1:], ("POST", "/disputes/{number}"): ROLES[1:],
+    ("GET", "/progress"): ROLES[2:],
 }  # fmt: skip
 
 
