@@ -92,6 +92,32 @@ def test_migrations_make_the_tables_that_the_code_knows(store):
     Store(store.url).close()
 
 
+def test_a_store_of_the_first_version_keeps_its_judgements(url):
+    from alembic import command
+    from alembic.config import Config
+
+    store = Store(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with store.engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    store.take(questions(1))
+    people(store, 1)
+    with store.writing() as session:
+        session.execute(
+            sa.text(
+                "INSERT INTO judgement (answer_id, criterion, value, withdrawn, adjudicates, suggested, person_id, request, at) "
+                "VALUES (1, 'informative', 1, false, false, false, 1, 'r', :at)"
+            ),
+            {"at": now()},
+        )
+    store.close()
+    with Store(url).reading() as session:
+        [one] = session.scalars(sa.select(Judgement))
+        assert (one.value, one.suggestion, one.suggester) == (1, None, None)
+
+
 @pytest.mark.parametrize(
     "line", ["UPDATE judgement SET value = 0", "DELETE FROM judgement", "UPDATE judgement SET note = 'x' WHERE id = 1"]
 )

@@ -65,7 +65,8 @@ people under pseudonyms; written on {datetime.date.today().isoformat()}.
 - `{ANSWERS}`: a line a question in HAGRID's form. A citation [n] means the quote at position n, from 1. A segment's label is an
   adjudicator's word, else what all annotators agree on; null where they do not. An answer is attributable when all its segments are,
   informative by its own label, or where it has none when any segment is.
-- `{EVENTS}`: every judgement, corrections and withdrawals included, in order.
+- `{EVENTS}`: every judgement, corrections and withdrawals included, in order; and what a model suggested to
+  whoever judged, where one did.
 
 The quotes keep the licence of the texts they come from.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -39,6 +40,15 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """What a model said to whoever judged, before they did."""
+
+    value: Literal[0, 1]
+    by: str
+    """The model, so that it can be told from others; at most 200 letters."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Word:
     """One judgement as it is given: 1 yes, 0 no, None cannot judge; `withdrawn` takes the earlier one back."""
 
@@ -47,7 +57,8 @@ class Word:
     value: hagrid.Label
     note: str | None = None
     withdrawn: bool = False
-    suggested: bool = False
+    suggestion: Suggestion | None = None
+    """What was shown beside it; None: nothing."""
 
 
 def criteria_of(answer: Answer) -> list[tuple[int | None, str]]:
@@ -176,11 +187,16 @@ def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], r
             raise Refused(f"a judgement is 1, 0 or nothing; got {word.value!r}")
         session.add(
             Judgement(
+                **_shown(word.suggestion),
                 answer_id=answer.id, segment_id=word.segment, criterion=word.criterion, value=None if word.withdrawn else word.value,
-                withdrawn=word.withdrawn, adjudicates=adjudicates, suggested=word.suggested, note=word.note or None,
+                withdrawn=word.withdrawn, adjudicates=adjudicates, note=word.note or None,
                 person_id=person, request=f"{request}.{number}", at=now(),
             )
         )  # fmt: skip
+
+
+def _shown(one: Suggestion | None) -> dict[str, Any]:
+    return {"suggested": one is not None, "suggestion": one and one.value, "suggester": one and one.by}
 
 
 def settle(store: Store, person: int, answer: int, words: Sequence[Word], request: str) -> bool:

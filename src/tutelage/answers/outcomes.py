@@ -32,7 +32,7 @@ def _last(answer: int | None = None) -> sa.Subquery:
     """Each person's last word on each key, withdrawals left out, of one answer or of all; adjudicators' apart from annotators'."""
     one = (Judgement.answer_id, Judgement.segment_id, Judgement.criterion, Judgement.person_id, Judgement.adjudicates)
     place = sa.func.row_number().over(partition_by=one, order_by=Judgement.id.desc()).label("place")
-    each = sa.select(*one, Judgement.id, Judgement.value, Judgement.withdrawn, Judgement.at, place)
+    each = sa.select(*one, Judgement.id, Judgement.value, Judgement.withdrawn, Judgement.at, Judgement.suggestion, place)
     found = (each if answer is None else each.where(Judgement.answer_id == answer)).subquery()
     return sa.select(found).where(found.c.place == 1, ~found.c.withdrawn).subquery()
 
@@ -40,7 +40,7 @@ def _last(answer: int | None = None) -> sa.Subquery:
 def ratings(store: Store) -> list[agreement.Rating]:
     """The annotators' standing words, by pseudonym, on units that name question, answer and segment by their places in the record."""
     last = _last()
-    wanted = sa.select(last.c.answer_id, last.c.segment_id, Person.pseudonym, last.c.criterion, last.c.value, last.c.at)
+    wanted = sa.select(last.c.answer_id, last.c.segment_id, Person.pseudonym, last.c.criterion, last.c.value, last.c.at, last.c.suggestion)
     with store.reading() as session:
         named = _places(session)
         rows = session.execute(wanted.join(Person, Person.id == last.c.person_id).where(~last.c.adjudicates).order_by(last.c.id))
@@ -112,5 +112,7 @@ def events(store: Store) -> Iterable[dict[str, Any]]:
             yield {
                 "query_id": query, "answer": position, "segment": place,
                 "criterion": one.criterion, "value": one.value, "withdrawn": one.withdrawn, "adjudicates": one.adjudicates,
-                "suggested": one.suggested, "note": one.note, "annotator": people[one.person_id], "at": one.at.isoformat(),
+                "suggested": one.suggested,
+                "suggestion": one.suggestion, "suggester": one.suggester, "note": one.note,
+                "annotator": people[one.person_id], "at": one.at.isoformat(),
             }  # fmt: skip

@@ -18,15 +18,16 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ..judging import Refused, Rules
 from ..store import Store
+from ..suggest import Suggester
 from . import disputes, door, progress, queue
 from .guard import Guard
 from .shared import HERE, Site
 
 
-def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], secure: bool) -> FastAPI:
+def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], secure: bool, suggester: Suggester | None = None) -> FastAPI:
     """The application over a store. `hosts` are the names it answers to; `secure` keeps cookies to encrypted connections."""
     app = FastAPI(title="Tutelage: judge answers", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site = Site(store, rules, secret, secure)
+    app.state.site = Site(store, rules, secret, secure, suggester)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

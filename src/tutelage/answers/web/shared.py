@@ -16,8 +16,9 @@ from sqlalchemy.orm import selectinload
 
 from ...cited import citations
 from .. import judging, people
-from ..judging import Refused, Rules, Word
+from ..judging import Refused, Rules, Suggestion, Word
 from ..store import Store
+from ..suggest import Suggester
 from ..tables import Answer, Person, Question
 from .guard import Signer
 from .marked import marked
@@ -30,8 +31,8 @@ SAID = {"yes": 1, "no": 0, "cannot": None}
 class Site:
     """The store, the rules, and pages out of templates; `secure` keeps cookies to encrypted connections."""
 
-    def __init__(self, store: Store, rules: Rules, secret: bytes, secure: bool):
-        self.store, self.rules, self.signer, self.secure = store, rules, Signer(secret), secure
+    def __init__(self, store: Store, rules: Rules, secret: bytes, secure: bool, suggester: Suggester | None = None):
+        self.store, self.rules, self.signer, self.secure, self.suggester = store, rules, Signer(secret), secure, suggester
         loader = jinja2.FileSystemLoader(HERE / "pages")
         self.frame = jinja2.Environment(
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -121,8 +122,8 @@ def parts(answer: Answer) -> list[dict[str, Any]]:
     return out
 
 
-def words(answer: Answer, given: Mapping[str, Any]) -> list[Word]:
-    """The words of a form: fields `CRITERION` or `CRITERION-SEGMENT`, with a note beside each."""
+def words(answer: Answer, given: Mapping[str, Any], shown: Mapping[int, Suggestion] | None = None) -> list[Word]:
+    """The words of a form: fields `CRITERION` or `CRITERION-SEGMENT`, with a note beside each; `shown` was suggested of segments."""
     out = []
     fields: list[tuple[int | None, str]] = [(None, criterion) for criterion in judging.CRITERIA]
     fields += [(segment.id, criterion) for segment in answer.segments for criterion in judging.CRITERIA]
@@ -134,7 +135,8 @@ def words(answer: Answer, given: Mapping[str, Any]) -> list[Word]:
         if value not in SAID:
             raise Refused("a judgement is yes, no or cannot judge; load the page again")
         note = str(given.get(f"note-{name}", "")).replace("\0", "").strip()[:2000]
-        out.append(Word(segment, criterion, SAID[value], note or None))  # type: ignore[arg-type]
+        suggestion = shown.get(segment) if shown and segment is not None and criterion == "attributable" else None
+        out.append(Word(segment, criterion, SAID[value], note or None, suggestion=suggestion))  # type: ignore[arg-type]
     return out
 
 
