@@ -150,6 +150,26 @@ def test_log_in_and_out(app):
     assert thief.get("/").headers["location"] == "/login", "a session that ended is no good any more"
 
 
+@pytest.mark.parametrize(("name", "home"), [("ann", "/"), ("cy", "/disputes"), ("ada", "/progress")])
+def test_a_log_in_leads_to_ones_own_page(app, name, home):
+    made = client(app)
+    page = made.get("/login")
+    done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
+    assert done.headers["location"] == home
+
+
+def test_scripts_are_told_of_the_log_in_and_get_parts_of_pages(app):
+    asks = {"hx-request": "true"}
+    reply = client(app).get("/progress", headers=asks)
+    assert (reply.status_code, reply.headers["hx-redirect"]) == (200, "/login") and not reply.text
+    part = enter(app, "ada").get("/progress", headers=asks).text
+    assert part.startswith('<div id="counts"') and "<html" not in part and "of 2 answers" in part
+    kept = client(app).get("/static/htmx-2.0.11.min.js")
+    assert kept.headers["cache-control"] == "no-cache" and len(kept.content) < 60_000
+    again = client(app).get("/static/htmx-2.0.11.min.js", headers={"if-none-match": kept.headers["etag"]})
+    assert again.status_code == 304
+
+
 def test_a_log_in_rotates_the_session_and_cookies_are_out_of_reach(app, store):
     ann = enter(app, "ann")
     old = ann.cookies["tutelage_session"]

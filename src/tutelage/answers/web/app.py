@@ -8,6 +8,7 @@ of its own, so that it counts once however often it is sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,16 @@ from ..store import Store
 from ..suggest import Suggester
 from . import disputes, door, progress, queue
 from .guard import Guard
-from .shared import HERE, Site
+from .shared import HERE, HTMX, Site
+
+
+class Static(StaticFiles):
+    """Files that browsers may keep, and ask after."""
+
+    def file_response(self, *given: Any, **more: Any) -> Response:
+        response = super().file_response(*given, **more)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], secure: bool, suggester: Suggester | None = None) -> FastAPI:
@@ -30,7 +40,7 @@ def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], s
     app.state.site = Site(store, rules, secret, secure, suggester)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/static", Static(directory=HERE / "static"), name="static")
     for part in (door, queue, disputes, progress):
         app.include_router(part.routes)
     _explain(app, app.state.site)
@@ -43,6 +53,8 @@ def _explain(app: FastAPI, site: Site) -> None:
     @app.exception_handler(Fault)
     def fault(request: Request, error: Fault) -> Response:
         if error.status_code == 303 and error.headers:
+            if HTMX in request.headers:  # which would put the log-in inside the page
+                return Response(headers={"hx-redirect": error.headers["location"]})
             return RedirectResponse(error.headers["location"], 303)
         return site.page(request, "fault", status=error.status_code, said=str(error.detail))
 

@@ -13,6 +13,8 @@ from ..judging import Refused
 from .shared import COOKIE, Ours, Sender
 
 DOOR = "tutelage_door"
+HOME = {"annotator": "/", "adjudicator": "/disputes", "admin": "/progress"}
+"""Where a log-in leads: the queue gives an answer away, so only to those whom it is for."""
 routes = APIRouter()
 
 
@@ -41,7 +43,8 @@ def enter(
         return site.page(request, "login", status=429 if "too many" in str(why) else 401, door=door, said=str(why))
     if old := site.token_of(request):
         people.log_out(site.store, old)
-    response = RedirectResponse("/", 303)
+    person = people.who(site.store, token)
+    response = RedirectResponse(HOME[person.role] if person else "/", 303)
     site.cookie(response, COOKIE, site.signer.sealed("session", token), int(3600 * people.HOURS))
     response.delete_cookie(DOOR, path="/")
     return response

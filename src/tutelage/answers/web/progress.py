@@ -12,7 +12,7 @@ from .. import agreement, outcomes
 from ..judging import Rules
 from ..store import Store
 from ..tables import Answer, Judgement, Lease, Person
-from .shared import Me, Ours, allow
+from .shared import HTMX, Me, Ours, allow
 
 routes = APIRouter()
 
@@ -20,6 +20,8 @@ routes = APIRouter()
 @routes.get("/progress")
 def progress(request: Request, site: Ours, person: Me) -> Response:
     allow(person, "admin")
+    if HTMX in request.headers:
+        return site.page(request, "counts", **_counted(site.store, site.rules))
     figures = agreement.by_criterion(outcomes.ratings(site.store), draws=0)  # no intervals here
     return site.page(request, "progress", figures=figures, **_counted(site.store, site.rules))
 

@@ -25,6 +25,8 @@ from .marked import marked
 
 HERE = Path(__file__).parent
 COOKIE = "tutelage_session"
+HTMX = "hx-request"
+"""The header of requests that htmx makes."""
 SAID = {"yes": 1, "no": 0, "cannot": None}
 
 
