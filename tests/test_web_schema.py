@@ -118,7 +118,7 @@ def codes(url: str, role: str, operation: schemathesis.schemas.APIOperation, exa
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_request_makes_the_server_fail(site, role, examples):
     url, raw = site
     for (method, path), operation in operations(raw).items():

@@ -112,7 +112,6 @@ def events(store: Store) -> Iterable[dict[str, Any]]:
             yield {
                 "query_id": query, "answer": position, "segment": place,
                 "criterion": one.criterion, "value": one.value, "withdrawn": one.withdrawn, "adjudicates": one.adjudicates,
-                "suggested": one.suggested,
-                "suggestion": one.suggestion, "suggester": one.suggester, "note": one.note,
+                "suggested": one.suggested, "suggestion": one.suggestion, "suggester": one.suggester, "note": one.note,
                 "annotator": people[one.person_id], "at": one.at.isoformat(),
             }  # fmt: skip
