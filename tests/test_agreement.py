@@ -136,3 +136,23 @@ def test_over_time_by_the_last_rating_of_a_unit():
 def test_a_second_rating_is_refused():
     with pytest.raises(DataError, match="a rated 1 twice on 'attributable'"):
         agreement.table([rate(1, "a", 1), rate(1, "a", 0)])
+
+
+def test_agreement_is_split_by_whether_a_suggestion_was_shown():
+    """By hand: with it two of two pairs agree, and three of four votes follow; without it none of one. All bare or all shown: no split."""
+    rows = [
+        ("u", "a", 1, 1),
+        ("u", "b", 1, 1),
+        ("v", "a", 0, 1),
+        ("v", "b", 0, 0),
+        ("w", "c", 1, None),
+        ("w", "d", 0, None),
+        ("w", "e", None, 1),
+    ]
+    many = [Rating(unit, rater, "attributable", value, suggestion=suggestion) for unit, rater, value, suggestion in rows]
+    found = agreement.by_suggestion([*many, Rating("u", "a", "informative", 1), Rating("u", "b", "informative", 1)], draws=10)
+    assert set(found) == {"attributable"}
+    shown, bare = found["attributable"]["with"], found["attributable"]["without"]
+    assert (shown["raw"]["value"], shown["units"], shown["followed"]) == (1.0, 3, 0.75)
+    assert (bare["raw"]["value"], bare["units"]) == (0.0, 1) and "followed" not in bare
+    assert agreement.by_suggestion(many[:4]) == {} == agreement.by_suggestion(many[4:6])

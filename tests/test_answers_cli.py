@@ -14,7 +14,7 @@ from test_collect import server  # noqa: F401
 
 from tutelage.answers import judging
 from tutelage.answers import people as people_of
-from tutelage.answers.judging import Word
+from tutelage.answers.judging import Suggestion, Word
 from tutelage.answers.store import Store
 from tutelage.cited import hagrid
 from tutelage.cli import main
@@ -51,6 +51,12 @@ def test_collect_judge_export_and_score(asked, server, tmp_path):  # noqa: F811
     assert run("agree", *store, "--disagreements").stdout == "question 0, answer 1: informative: an0 no, an1 yes\n"
     shown = run("agree", *store)
     assert shown.exit_code == 0 and "Alpha" in shown.stdout and "an0 and an1, informative" in shown.stdout, shown.output
+    assert "Followed" not in shown.stdout
+    judging.judge(kept, a, 2, [Word(3, "attributable", 0, suggestion=Suggestion(0, "m"))], request())
+    told = json.loads(run("agree", *store, "--json").stdout)["suggestions"]["attributable"]
+    assert told["with"]["followed"] == 1.0 and told["with"]["units"] == 1 and told["without"]["units"] == 8
+    assert "attributable, with it" in run("agree", *store).stdout
+    judging.judge(kept, a, 2, [Word(3, "attributable", 1)], request())
     judging.judge(kept, a, 1, [Word(None, "informative", 1)], request())
     done = run("export", tmp_path / "out", *store)
     assert done.exit_code == 0 and "4 questions, 4 answers, 4 of them judged by people" in done.stdout, done.output

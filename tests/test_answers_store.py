@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections import Counter
 
 import pytest
 import sqlalchemy as sa
 from postgres import postgres  # noqa: F401
 from test_citations import RECORD
 
-from tutelage.answers import judging
+from tutelage.answers import judging, outcomes
 from tutelage.answers.judging import Refused, Rules, Word
 from tutelage.answers.store import MIGRATIONS, Store, now
 from tutelage.answers.tables import Answer, Base, Judgement, Lease, Person
@@ -88,6 +90,32 @@ def test_migrations_make_the_tables_that_the_code_knows(store):
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     assert (MIGRATIONS / "versions").is_dir()
     Store(store.url).close()
+
+
+def test_a_store_of_the_first_version_keeps_its_judgements(url):
+    from alembic import command
+    from alembic.config import Config
+
+    store = Store(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with store.engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    store.take(questions(1))
+    people(store, 1)
+    with store.writing() as session:
+        session.execute(
+            sa.text(
+                "INSERT INTO judgement (answer_id, criterion, value, withdrawn, adjudicates, suggested, person_id, request, at) "
+                "VALUES (1, 'informative', 1, false, false, false, 1, 'r', :at)"
+            ),
+            {"at": now()},
+        )
+    store.close()
+    with Store(url).reading() as session:
+        [one] = session.scalars(sa.select(Judgement))
+        assert (one.value, one.suggestion, one.suggester) == (1, None, None)
 
 
 @pytest.mark.parametrize(
@@ -199,18 +227,18 @@ def test_disagreements_are_settled_by_adjudicators_and_exported(store):
     words = whole(store, answer)
     judging.judge(store, a, answer, words, request())
     judging.judge(store, b, answer, [*words[:2], Word(words[2].segment, "attributable", 0)], request())
-    assert judging.disagreements(store) == [(answer, words[2].segment, "attributable")]
-    [record] = judging.export(store)
+    assert outcomes.disagreements(store) == [(answer, words[2].segment, "attributable")]
+    [record] = outcomes.export(store)
     [one] = record.answers
     assert (one.informative, one.attributable) == (1, None)
     assert [s.attributable for s in one.sentences] == [1, None]
     with pytest.raises(Refused, match="only adjudicators"):
         judging.settle(store, a, answer, [Word(words[2].segment, "attributable", 0)], request())
     judging.settle(store, chief, answer, [Word(words[2].segment, "attributable", 0, note="not said there")], request())
-    assert judging.disagreements(store) == []
-    [one] = next(iter(judging.export(store))).answers
+    assert outcomes.disagreements(store) == []
+    [one] = next(iter(outcomes.export(store))).answers
     assert (one.informative, one.attributable) == (1, 0) and [s.attributable for s in one.sentences] == [1, 0]
-    told = list(judging.events(store))
+    told = list(outcomes.events(store))
     assert len(told) == 7 and {e["annotator"] for e in told} == {"an0", "an1", "ad0"}
     assert [(e["query_id"], e["answer"], e["segment"]) for e in told[:3]] == [("0", 0, None), ("0", 0, 0), ("0", 0, 1)]
     json.dumps(told)
@@ -224,8 +252,36 @@ def test_cannot_judge_is_no_vote(store):
     words = whole(store, answer, 0)
     judging.judge(store, a, answer, words, request())
     judging.judge(store, b, answer, [Word(w.segment, w.criterion, None) for w in words], request())
-    assert judging.disagreements(store) == []
-    assert set(judging.settled(store).values()) == {0}
+    assert outcomes.disagreements(store) == []
+    assert set(outcomes.settled(store).values()) == {0}
+
+
+def test_disagreements_and_ratings_are_those_of_the_events_one_by_one(store):
+    """Random words, corrections, withdrawals and settlements; the database's answer against a walk over the events."""
+    draw = random.Random(0)
+    store.take(questions(20))
+    many, [chief] = people(store, 4), people(store, 1, "adjudicator")
+    walked: dict[tuple, dict[int, object]] = {}
+    with store.writing() as session:
+        for number in range(600):
+            answer = session.get(Answer, draw.randint(1, 20))
+            segment, criterion = draw.choice(judging.criteria_of(answer))
+            person, withdrawn = draw.choice([*many, *many, chief]), draw.random() < 0.2
+            value = None if withdrawn else draw.choice([1, 1, 0, None])
+            session.add(Judgement(
+                answer_id=answer.id, segment_id=segment, criterion=criterion, person_id=person, value=value, withdrawn=withdrawn,
+                adjudicates=person == chief, suggested=False, request=str(number), at=now(),
+            ))  # fmt: skip
+            session.flush()
+            walked.setdefault((answer.id, segment, criterion), {})[person] = value if not withdrawn else "gone"
+    stands = {key: {p: v for p, v in said.items() if v != "gone"} for key, said in walked.items()}
+    split = {key for key, said in stands.items() if chief not in said and {0, 1} <= set(said.values())}
+    assert set(outcomes.disagreements(store)) == split and len(split) > 5
+    ordered = sorted(split, key=lambda k: (k[0], k[1] or 0, k[2]))
+    assert outcomes.disagreements(store) == ordered
+    assert outcomes.disagreements(store, ordered[0][0]) == [k for k in ordered if k[0] == ordered[0][0]]
+    words = Counter((c, f"an{many.index(p)}", v) for (_, _, c), said in stands.items() for p, v in said.items() if p != chief)
+    assert Counter((r.criterion, r.rater, r.value) for r in outcomes.ratings(store)) == words
 
 
 # ---- many at once

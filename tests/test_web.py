@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 
@@ -12,7 +13,7 @@ from postgres import postgres  # noqa: F401
 from serving import serving
 from test_answers_store import questions
 
-from tutelage.answers import judging, people
+from tutelage.answers import outcomes, people
 from tutelage.answers.judging import Rules
 from tutelage.answers.store import Store
 from tutelage.answers.tables import Judgement
@@ -47,14 +48,18 @@ def client(app):
 
 
 def hidden(page, name):
-    return re.search(rf'name="{name}" value="([^"]+)"', page.text)[1]
+    return html.unescape(re.search(rf'name="{name}" value="([^"]+)"', page.text)[1])
 
 
-def enter(app, name, password=PASSWORD):
-    made = client(app)
+def log_in(made, name):
     page = made.get("/login")
-    done = made.post("/login", data={"name": name, "password": password, "door": hidden(page, "door")})
+    done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
     assert done.status_code == 303, done.text
+
+
+def enter(app, name):
+    made = client(app)
+    log_in(made, name)
     return made
 
 
@@ -63,10 +68,14 @@ def next_of(made):
     return where.headers["location"] if where.status_code == 303 else None
 
 
-def judge(made, where, values=None, **more):
+def judge(made, where, values=None, before=lambda data: None, **more):
+    """Say yes to all but `values`; the reply, the names of the choices, and the form, which `before` sees before it is sent."""
     page = made.get(where)
     names = re.findall(r'type="radio" name="([^"]+)" value="yes"', page.text)
     data = {"csrf": hidden(page, "csrf"), "sent": hidden(page, "sent"), **{n: "yes" for n in names}, **(values or {}), **more}
+    if 'name="shown"' in page.text:
+        data["shown"] = hidden(page, "shown")
+    before(data)
     return made.post(where, data=data), names, data
 
 
@@ -85,7 +94,7 @@ def test_two_judge_disagree_and_a_third_settles(app, store):
     assert "not said there" in page.text and "bob" in page.text and page.text.count('type="radio"') == 3
     done, *_ = judge(cy, f"/disputes/{number}", {names[2]: "no"})
     assert done.status_code == 303 and "Nobody disagrees" in cy.get("/disputes").text
-    [first, _] = judging.export(store)
+    [first, _] = outcomes.export(store)
     assert [s.attributable for s in first.answers[0].sentences] == [1, 0]
     assert "settled" in cy.get(f"/disputes/{number}").text
 
@@ -136,6 +145,26 @@ def test_log_in_and_out(app):
     thief = client(app)
     thief.cookies.set("tutelage_session", cookie)
     assert thief.get("/").headers["location"] == "/login", "a session that ended is no good any more"
+
+
+@pytest.mark.parametrize(("name", "home"), [("ann", "/"), ("cy", "/disputes"), ("ada", "/progress")])
+def test_a_log_in_leads_to_ones_own_page(app, name, home):
+    made = client(app)
+    page = made.get("/login")
+    done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
+    assert done.headers["location"] == home
+
+
+def test_scripts_are_told_of_the_log_in_and_get_parts_of_pages(app):
+    asks = {"hx-request": "true"}
+    reply = client(app).get("/progress", headers=asks)
+    assert (reply.status_code, reply.headers["hx-redirect"]) == (200, "/login") and not reply.text
+    part = enter(app, "ada").get("/progress", headers=asks).text
+    assert part.startswith('<div id="counts"') and "<html" not in part and "of 2 answers" in part
+    kept = client(app).get("/static/htmx-2.0.11.min.js")
+    assert kept.headers["cache-control"] == "no-cache" and len(kept.content) < 60_000
+    again = client(app).get("/static/htmx-2.0.11.min.js", headers={"if-none-match": kept.headers["etag"]})
+    assert again.status_code == 304
 
 
 def test_a_log_in_rotates_the_session_and_cookies_are_out_of_reach(app, store):
@@ -216,7 +245,7 @@ def test_hostile_text_is_inert(tmp_path, monkeypatch):
     for made, path in ((ann, where), (bob, "/disputes"), (bob, where.replace("answers", "disputes")), (bob, "/progress")):
         page = made.get(path)
         assert page.status_code == 200 and "<script>alert" not in page.text and "<img" not in page.text and "49000" not in page.text, path
-    assert NASTY in next(iter(judging.export(store))).query and any(e["note"] == NASTY for e in judging.events(store))
+    assert NASTY in next(iter(outcomes.export(store))).query and any(e["note"] == NASTY for e in outcomes.events(store))
 
 
 def test_sql_in_forms_does_nothing(app, store):
@@ -227,7 +256,17 @@ def test_sql_in_forms_does_nothing(app, store):
     assert ann.post(where, data=data).status_code == 409
     data |= {"informative": "yes", "note-informative": "'); DELETE FROM judgement; --", "attributable-1 OR 1=1": "no"}
     assert ann.post(where, data=data).status_code == 303
-    assert {e["note"] for e in judging.events(store)} == {"'); DELETE FROM judgement; --"}
+    assert {e["note"] for e in outcomes.events(store)} == {"'); DELETE FROM judgement; --"}
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_letters_that_a_database_cannot_hold_are_no_fault_of_the_server(app, store):
+    ann = enter(app, "ann")
+    done, *_ = judge(ann, next_of(ann), **{"note-informative": "a\0b"})
+    assert done.status_code == 303 and next(outcomes.events(store))["note"] == "ab"
+    page = ann.get("/login")
+    assert ann.post("/login", data={"name": "a\0", "password": "\0" * 12, "door": hidden(page, "door")}).status_code == 422
+    assert ann.get(f"/answers/{2**70}").status_code == ann.get("/answers/-1").status_code == 404
 
 
 def test_marks_join_to_the_quote_and_hold_its_content_words():
@@ -257,9 +296,9 @@ def test_it_serves_beyond_loopback_only_with_a_secret_and_never_an_empty_store(s
     assert "has no accounts; make one with 'tutelage answers person NAME --role admin'" in run("--store", tmp_path / "empty.db").stderr
     assert not served
     done = run(*here, "--host", "0.0.0.0", "--name", "judge.example.org", "--overlap", 3)
-    assert done.exit_code == 0 and served[0][0].state.pages.secure and served[0][0].state.pages.rules.overlap == 3, done.output
+    assert done.exit_code == 0 and served[0][0].state.site.secure and served[0][0].state.site.rules.overlap == 3, done.output
     done = run(*here)
-    assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.pages.secure and "s" * 32 not in done.output
+    assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.site.secure and "s" * 32 not in done.output
     assert serve.is_loopback("::1") and serve.is_loopback("localhost") and not serve.is_loopback("10.0.0.1")
 
 
@@ -281,11 +320,9 @@ def test_fifty_at_once_over_http_lose_nothing(app, store):
     def work(url, name):
         try:
             with httpx2.Client(base_url=url, timeout=60) as made:
-                page = made.get("/login")
-                done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
-                assert done.status_code == 303, done.text
-                while (where := made.get("/")).status_code == 303:
-                    done, *_ = judge(made, where.headers["location"])
+                log_in(made, name)
+                while where := next_of(made):
+                    done, *_ = judge(made, where)
                     assert done.status_code == 303, done.text
         except BaseException as fault:
             faults.append(fault)
@@ -297,6 +334,6 @@ def test_fifty_at_once_over_http_lose_nothing(app, store):
         for one in threads:
             one.join()
     assert not faults, faults[:2]
-    told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in judging.events(store)]
+    told = [(e["query_id"], e["segment"], e["criterion"], e["annotator"]) for e in outcomes.events(store)]
     assert len(told) == len(set(told)) == 20 * 3 * 3, "none lost, none doubled"
     assert {len({who for q, _, _, who in told if q == query}) for query in {q for q, *_ in told}} == {3}

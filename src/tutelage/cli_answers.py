@@ -201,11 +201,12 @@ def person(name: str, role: str, new_password: bool, store: str) -> None:
 @click.option("--name", "names", multiple=True, help="Host name that the pages answer to, besides loopback's; repeat it.")
 @click.option("--overlap", default=2, show_default=True, type=click.IntRange(1), help="People who judge each answer.")
 @click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.1), help="How long someone has for an answer.")
-def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: int, minutes: float) -> None:
+@click.option("--suggest", metavar="JUDGE", help="Show a model's suggestion beside each part: lexical, or a fitted judge's file.")
+def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: int, minutes: float, suggest: str | None) -> None:
     """Serve the pages where people judge the answers of a store; 'tutelage answers person' makes their accounts."""
     from .answers.web import serve
 
-    serve.run(store, host=host, port=port, names=names, overlap=overlap, seconds=60 * minutes)
+    serve.run(store, host=host, port=port, names=names, overlap=overlap, seconds=60 * minutes, suggest=suggest)
 
 
 @answers.command(epilog="Example: tutelage answers agree --disagreements")
@@ -215,15 +216,16 @@ def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: 
 @JSON
 def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
     """How far the annotators agree: shares, kappas and Krippendorff's alpha with 95 % intervals, by criterion, annotator and time."""
-    from .answers import agreement, judging
+    from .answers import agreement, outcomes
     from .answers.store import Store
 
-    ratings = judging.ratings(Store(store, make=False))
+    ratings = outcomes.ratings(Store(store, make=False))
     if not ratings:
         raise ConfigError(f"--store: {store} holds no judgements yet")
     each = {c: [r for r in ratings if r.criterion == c] for c in sorted({r.criterion for r in ratings})}
     facts: dict[str, Any] = {
-        "criteria": agreement.by_criterion(ratings), "pairs": {c: agreement.by_pair(own) for c, own in each.items()},
+        "criteria": agreement.by_criterion(ratings), "suggestions": agreement.by_suggestion(ratings),
+        "pairs": {c: agreement.by_pair(own) for c, own in each.items()},
         "annotators": {c: agreement.by_rater(own) for c, own in each.items()},
         "time": {c: agreement.over_time(own, days) for c, own in each.items()}, "disagreements": agreement.disagreements(ratings),
     }  # fmt: skip

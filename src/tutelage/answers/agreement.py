@@ -29,6 +29,8 @@ class Rating:
     value: Any
     """Any label; None cannot judge."""
     at: datetime.datetime | None = None
+    suggestion: Any = None
+    """The label that a model suggested first; None: no suggestion was shown."""
 
 
 def table(ratings: Iterable[Rating]) -> tuple[np.ndarray, list[Hashable], list[str], list[Any]]:
@@ -165,6 +167,22 @@ def _span(figure: Callable[[np.ndarray], float], found: np.ndarray, draws: int) 
 def by_criterion(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, dict[str, Any]]:
     """The summary of each criterion."""
     return {c: summary([r for r in ratings if r.criterion == c], draws=draws) for c in sorted({r.criterion for r in ratings})}
+
+
+def by_suggestion(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each criterion with ratings of both kinds, the summaries of those made `with` a suggestion shown and `without`.
+
+    `followed` is the share of the votes with a suggestion that are the suggested label.
+    """
+    out = {}
+    for criterion in sorted({r.criterion for r in ratings}):
+        own = [r for r in ratings if r.criterion == criterion]
+        shown, bare = [r for r in own if r.suggestion is not None], [r for r in own if r.suggestion is None]
+        if shown and bare:
+            votes = [r.value == r.suggestion for r in shown if r.value is not None]
+            followed = {"followed": sum(votes) / len(votes) if votes else NAN}
+            out[criterion] = {"with": summary(shown, draws=draws) | followed, "without": summary(bare, draws=draws)}
+    return out
 
 
 def by_pair(ratings: Sequence[Rating]) -> list[dict[str, Any]]:

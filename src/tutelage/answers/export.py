@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import records
 from ..cited import hagrid
-from . import judging
+from . import judging, outcomes
 from .store import Store
 
 ANSWERS, EVENTS, CARD = "answers.jsonl", "judgements.jsonl", "README.md"
@@ -18,8 +18,8 @@ ANSWERS, EVENTS, CARD = "answers.jsonl", "judgements.jsonl", "README.md"
 
 def write(store: Store, folder: Path) -> dict[str, Any]:
     """Write the folder, whole files at a time; counts of what it holds. `datasets.load_dataset(folder)` reads it."""
-    questions = list(judging.export(store))
-    events = list(judging.events(store))
+    questions = list(outcomes.export(store))
+    events = list(outcomes.events(store))
     folder.mkdir(parents=True, exist_ok=True)
     hagrid.write(questions, folder / ANSWERS)
     _lines(events, folder / EVENTS)
@@ -65,7 +65,8 @@ people under pseudonyms; written on {datetime.date.today().isoformat()}.
 - `{ANSWERS}`: a line a question in HAGRID's form. A citation [n] means the quote at position n, from 1. A segment's label is an
   adjudicator's word, else what all annotators agree on; null where they do not. An answer is attributable when all its segments are,
   informative by its own label, or where it has none when any segment is.
-- `{EVENTS}`: every judgement, corrections and withdrawals included, in order.
+- `{EVENTS}`: every judgement, corrections and withdrawals included, in order; and what a model suggested to
+  whoever judged, where one did.
 
 The quotes keep the licence of the texts they come from.
 """

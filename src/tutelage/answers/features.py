@@ -53,13 +53,18 @@ class Cited:
     position: int = 0
     segments: int = 1
 
+    @classmethod
+    def of(cls, text: str, quotes: Sequence[str], query: str, position: int, segments: int) -> Cited:
+        """A segment with the quotes of its question parted by whether it cites them; citations that dangle are left out."""
+        places, _ = citations.cited(text, len(quotes))
+        others = tuple(quote for i, quote in enumerate(quotes) if i not in places)
+        return cls(text, tuple(quotes[p] for p in places), others, query, position, segments)
+
 
 def cited(question: hagrid.Question, answer: hagrid.Answer, position: int) -> Cited:
-    """A record's segment at this position of its answer; citations that dangle are left out."""
-    text = answer.sentences[position].text
-    places, _ = citations.cited(text, len(question.quotes))
-    others = tuple(quote.text for i, quote in enumerate(question.quotes) if i not in places)
-    return Cited(text, tuple(question.quotes[p].text for p in places), others, question.query, position, len(answer.sentences))
+    """A record's segment at this position of its answer."""
+    quotes = [quote.text for quote in question.quotes]
+    return Cited.of(answer.sentences[position].text, quotes, question.query, position, len(answer.sentences))
 
 
 def idf(texts: Iterable[str]) -> dict[str, float]:

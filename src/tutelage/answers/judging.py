@@ -1,4 +1,4 @@
-"""Who judges what, and what came of it: leases on answers, judgements as events, disagreements, and the labels that follow.
+"""Who judges what: leases on answers, and judgements as events.
 
 An answer is given to at most so many people (`overlap`). A lease holds a place until it expires; whoever has judged all of an
 answer keeps the place for good. Whoever submits after the lease expired is heard while there is still a place, and else refused.
@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from ..cited import hagrid
 from ..errors import DataError
-from . import agreement
-from .store import Store, now, record_of
-from .tables import Answer, Judgement, Lease, Person, Question, Segment
+from .store import Store, now
+from .tables import Answer, Judgement, Lease, Person
 
 CRITERIA = ("informative", "attributable")
 Key = tuple[int, int | None, str]
@@ -41,6 +40,15 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """What a model said to whoever judged, before they did."""
+
+    value: Literal[0, 1]
+    by: str
+    """The model, so that it can be told from others; at most 200 letters."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Word:
     """One judgement as it is given: 1 yes, 0 no, None cannot judge; `withdrawn` takes the earlier one back."""
 
@@ -49,7 +57,8 @@ class Word:
     value: hagrid.Label
     note: str | None = None
     withdrawn: bool = False
-    suggested: bool = False
+    suggestion: Suggestion | None = None
+    """What was shown beside it; None: nothing."""
 
 
 def criteria_of(answer: Answer) -> list[tuple[int | None, str]]:
@@ -178,11 +187,16 @@ def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], r
             raise Refused(f"a judgement is 1, 0 or nothing; got {word.value!r}")
         session.add(
             Judgement(
+                **_shown(word.suggestion),
                 answer_id=answer.id, segment_id=word.segment, criterion=word.criterion, value=None if word.withdrawn else word.value,
-                withdrawn=word.withdrawn, adjudicates=adjudicates, suggested=word.suggested, note=word.note or None,
+                withdrawn=word.withdrawn, adjudicates=adjudicates, note=word.note or None,
                 person_id=person, request=f"{request}.{number}", at=now(),
             )
         )  # fmt: skip
+
+
+def _shown(one: Suggestion | None) -> dict[str, Any]:
+    return {"suggested": one is not None, "suggestion": one and one.value, "suggester": one and one.by}
 
 
 def settle(store: Store, person: int, answer: int, words: Sequence[Word], request: str) -> bool:
@@ -220,93 +234,3 @@ def standing(session: Session, answer: int | None = None, *, adjudicates: bool =
 def history(session: Session, answer: int) -> list[Judgement]:
     """Every event on an answer, the first one first."""
     return list(session.scalars(sa.select(Judgement).where(Judgement.answer_id == answer).order_by(Judgement.id)))
-
-
-def settled(store: Store) -> dict[Key, hagrid.Label]:
-    """The label of each key: the last adjudicator's word, else what all agree on who could judge; None where they do not."""
-    with store.reading() as session:
-        out: dict[Key, hagrid.Label] = {}
-        for key, words in standing(session).items():
-            said = {one.value for one in words.values()} - {None}
-            out[key] = said.pop() if len(said) == 1 else None  # type: ignore[assignment]
-        for key, words in standing(session, adjudicates=True).items():
-            if words:
-                out[key] = list(words.values())[-1].value  # type: ignore[assignment]
-        return out
-
-
-def ratings(store: Store) -> list[agreement.Rating]:
-    """The annotators' standing words, by pseudonym, on units that name question, answer and segment by their places in the record."""
-    with store.reading() as session:
-        people = {p.id: p.pseudonym for p in session.scalars(sa.select(Person))}
-        named = _places(session)
-        return [
-            agreement.Rating(named[answer, segment], people[person], criterion, one.value, one.at)
-            for (answer, segment, criterion), words in standing(session).items()
-            for person, one in words.items()
-        ]
-
-
-def _places(session: Session) -> dict[tuple[int, int | None], tuple[str, int, int | None]]:
-    """Question id, number of the answer within the question and of the segment within the answer; by answer and segment."""
-    rank = sa.func.dense_rank().over(partition_by=Question.id, order_by=Answer.id) - 1
-    wanted = sa.select(Question.query_id, Answer.id, rank, Segment.id, Segment.position).select_from(Question).join(Answer)
-    out: dict[tuple[int, int | None], tuple[str, int, int | None]] = {}
-    for query, answer, position, segment, place in session.execute(wanted.outerjoin(Segment, Segment.answer_id == Answer.id)):
-        out[answer, segment] = (query, position, place)
-        out[answer, None] = (query, position, None)
-    return out
-
-
-def disagreements(store: Store) -> list[Key]:
-    """Keys on which annotators differ and no adjudicator has spoken, in order."""
-    with store.reading() as session:
-        spoken = {key for key, words in standing(session, adjudicates=True).items() if words}
-        split = [k for k, words in standing(session).items() if len({one.value for one in words.values()} - {None}) > 1]
-        return sorted((k for k in split if k not in spoken), key=lambda k: (k[0], k[1] or 0, k[2]))
-
-
-# ---- out again
-
-
-def export(store: Store) -> Iterable[hagrid.Question]:
-    """All questions as records, labelled by people where they judged: segments by what is settled, answers as HAGRID derives them.
-
-    An answer that nobody judged keeps the labels that it came with.
-    """
-    labels = settled(store)
-    judged = {key[0] for key in labels}
-    with store.reading() as session:
-        wanted = sa.select(Question).order_by(Question.id).execution_options(yield_per=200)
-        for row in session.scalars(
-            wanted.options(selectinload(Question.quotes), selectinload(Question.answers).selectinload(Answer.segments))
-        ):
-            record = record_of(row)
-            for answer, one in zip(row.answers, record.answers, strict=True):
-                if answer.id in judged:
-                    _label(answer, one, labels)
-            yield record
-
-
-def _label(answer: Answer, one: hagrid.Answer, labels: Mapping[Key, hagrid.Label]) -> None:
-    for segment, mine in zip(answer.segments, one.sentences, strict=True):
-        for criterion in CRITERIA:
-            setattr(mine, criterion, labels.get((answer.id, segment.id, criterion)))
-    one.informative = labels.get((answer.id, None, "informative"))
-    if one.informative is None:
-        one.informative = hagrid.label_of([s.informative for s in one.sentences], every=False)
-    one.attributable = hagrid.label_of([s.attributable for s in one.sentences], every=True)
-
-
-def events(store: Store) -> Iterable[dict[str, Any]]:
-    """Every judgement for export, by pseudonym, with the question, the places in the record, and the time."""
-    with store.reading() as session:
-        people = {p.id: p.pseudonym for p in session.scalars(sa.select(Person))}
-        places = _places(session)
-        for one in session.scalars(sa.select(Judgement).order_by(Judgement.id)):
-            query, position, place = places[one.answer_id, one.segment_id]
-            yield {
-                "query_id": query, "answer": position, "segment": place,
-                "criterion": one.criterion, "value": one.value, "withdrawn": one.withdrawn, "adjudicates": one.adjudicates,
-                "suggested": one.suggested, "note": one.note, "annotator": people[one.person_id], "at": one.at.isoformat(),
-            }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Store:
         except ModuleNotFoundError as fault:
             raise ConfigError(f"--store: needs the package {fault.name}; pip install {fault.name}") from None
         self.lite = self.engine.dialect.name == "sqlite"
+        self._turn = threading.Lock() if self.lite else contextlib.nullcontext()
+        """Writers of a process take turns here: in SQLite's own queue they sleep between looks, and the unlucky sleep for seconds."""
         if self.lite:
             sa.event.listen(self.engine, "connect", _sqlite)
             sa.event.listen(self.engine, "begin", _begin)
@@ -91,7 +94,7 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are kept together when the block ends, or not at all."""
-        with Session(self.engine.execution_options(writes=True)) as session, session.begin():
+        with self._turn, Session(self.engine.execution_options(writes=True)) as session, session.begin():
             if not self.lite:
                 session.execute(sa.text("SELECT pg_advisory_xact_lock(7352)"))
             yield session

@@ -164,6 +164,7 @@ class Judgement(Base):
         UniqueConstraint("person_id", "request"),
         CheckConstraint("criterion in ('informative', 'attributable')", name="judgement_criterion"),
         CheckConstraint("value in (0, 1)", name="judgement_value"),
+        CheckConstraint("suggestion in (0, 1)", name="judgement_suggestion"),
         Index("judgement_unit", "answer_id", "segment_id", "criterion"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -179,6 +180,10 @@ class Judgement(Base):
     """True settles what others disagree on."""
     suggested: Mapped[bool] = mapped_column(default=False)
     """Whether a model's suggestion was seen first."""
+    suggestion: Mapped[int | None]
+    """What was suggested: 1 yes, 0 no."""
+    suggester: Mapped[str | None] = mapped_column(String(200))
+    """Which model suggested it."""
     note: Mapped[str | None] = mapped_column(Text)
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
     request: Mapped[str] = mapped_column(String(64))

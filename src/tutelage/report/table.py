@@ -94,6 +94,17 @@ def show_zero_shot(found: Mapping[str, Mapping[str, Any]], file: TextIO | None =
     grid(heads, body, file=file)
 
 
+def _by_suggestion(facts: Mapping[str, Any], heads: list[Cell], file: TextIO | None) -> None:
+    """Agreement of judgements that were made with and without a model's suggestion in sight."""
+    body: list[list[Cell]] = []
+    for name, kinds in facts.items():
+        for kind, row in kinds.items():
+            figures = [(_number(row[k]["value"]), f"{_number(row[k]['low'])} to {_number(row[k]['high'])}") for k in ("raw", "alpha")]
+            followed = _number(row["followed"]) if "followed" in row else words.NONE
+            body.append([(f"{name}, {kind} it", ""), (f"{row['units']:,}", f"{row['overlapping']:,}"), *figures, (followed, "")])
+    grid([("Suggestion", ""), *heads[1:4], ("Followed", "")], body, file=file)
+
+
 def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Print what `tutelage answers agree` found: criteria, annotators, pairs, and time."""
     heads: list[Cell] = [
@@ -108,6 +119,8 @@ def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None
         figures = [(_number(row[k]["value"]), f"{_number(row[k]['low'])} to {_number(row[k]['high'])}") for k in ("raw", "alpha")]
         body.append([(name, ""), (f"{row['units']:,}", f"{row['overlapping']:,}"), *figures, (_number(row["fleiss"]), "")])
     grid(heads, body, file=file)
+    if facts["suggestions"]:
+        _by_suggestion(facts["suggestions"], heads, file)
     body = []
     for name, people in facts["annotators"].items():
         for who, row in people.items():

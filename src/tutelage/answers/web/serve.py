@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ...errors import ConfigError, MissingExtra
 from ..judging import Rules
 from ..store import Store
+from ..suggest import Suggester
 from ..tables import Answer, Person
 
 SECRET = "TUTELAGE_SECRET"
@@ -27,7 +28,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, seconds: float) -> None:
+def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, seconds: float, suggest: str | None = None) -> None:
     """Serve until interrupted. Raises ConfigError without accounts or answers, and for an address beyond loopback without a secret."""
     try:
         import uvicorn
@@ -46,7 +47,9 @@ def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, s
             raise ConfigError(f"--store: {store.shown} has no accounts; make one with 'tutelage answers person NAME --role admin'")
         if not session.scalar(sa.select(Answer.id).limit(1)):
             raise ConfigError(f"--store: {store.shown} has no answers to judge; collect some")
+    suggester = Suggester(suggest) if suggest else None
     rules = Rules(overlap=overlap, lease=seconds)
-    app = create(store, rules, secret=(secret or secrets.token_urlsafe(32)).encode(), hosts=[*LOOPBACK, *names], secure=not near)
+    key = (secret or secrets.token_urlsafe(32)).encode()
+    app = create(store, rules, secret=key, hosts=[*LOOPBACK, *names], secure=not near, suggester=suggester)
     click.echo(f"judge at http://{host}:{port}, Ctrl+C ends it" + ("" if secret else "; sessions end with it"))
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, proxy_headers=False)
