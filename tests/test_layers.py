@@ -13,14 +13,14 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
-    {"errors", "find", "config", "seeds", "records", "late"},
+    {"errors", "find", "config", "seeds", "records", "late", "database"},
     {"rows", "losses", "schedules", "cited"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
-    {"echo", "answers"},
+    {"echo", "answers", "study"},
     {"verbs"},
-    {"cli_answers"},
+    {"cli_answers", "cli_study"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from ..cited import hagrid
+from ..database.store import now
 from ..errors import DataError
 from . import agreement
-from .store import Store, now, record_of
+from .store import Store, record_of
 from .tables import Answer, Judgement, Lease, Person, Question, Segment
 
 CRITERIA = ("informative", "attributable")
