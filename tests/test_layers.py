@@ -63,6 +63,7 @@ def test_imports_point_down(path):
         *[[verb, "--help"] for verb in ("distill", "evaluate", "export", "list", "show", "cost", "doctor")],
         ["echo", "analyze", "--help"],
         ["echo", "plan", "--help"],
+        ["study", "--help"],
         ["answers", "--help"],
         ["answers", "collect", "--help"],
         ["answers", "score", "--help"],

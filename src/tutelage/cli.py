@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from .cli_answers import answers
+from .cli_study import study
 from .errors import ConfigError
 from .verbs import JSON, Verbs
 
@@ -210,6 +211,7 @@ def _show_echo(found: dict[str, Any], as_json: bool) -> None:
     click.echo(f"report   {found['report']}")
 
 
+main.add_command(study)
 main.add_command(answers)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,11 @@ class Database:
         """Turn what the database itself refuses into one sentence."""
         try:
             yield
-        except exc.OperationalError as fault:
-            raise ConfigError(f"{self.room.option}: {self.shown} does not answer: {_first_line(fault)}") from None
         except exc.DBAPIError as fault:
-            raise ConfigError(f"{self.room.option}: {self.shown} is no store of {self.room.what}: {_first_line(fault)}") from None
+            said = str(fault.orig).strip().splitlines()[0]
+            away = isinstance(fault, exc.OperationalError) and not re.search("already exists|no such|has no column", said)
+            what = "does not answer" if away else f"is no store of {self.room.what}"
+            raise ConfigError(f"{self.room.option}: {self.shown} {what}: {said}") from None
 
     def _migrate(self) -> None:
         from alembic import command
@@ -141,10 +143,6 @@ class Database:
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
-
-
-def _first_line(fault: exc.DBAPIError) -> str:
-    return str(fault.orig).strip().splitlines()[0]
 
 
 def _sqlite(connection: Any, record: Any) -> None:

@@ -122,8 +122,17 @@ def _primary(task: Task, predicted: np.ndarray, gold: np.ndarray) -> float:
 
 def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
     """The primary metric of each prediction on items drawn with replacement, in blocks that add up to `DRAWS`."""
-    name, rng = task.primary, np.random.default_rng(stream(seed, "bootstrap"))
-    values = [each for p in predictions if (each := task.each(p, gold)) is not None]
+    return drawn(task.primary, predictions, gold, [each for p in predictions if (each := task.each(p, gold)) is not None], seed)
+
+
+def drawn(
+    name: str, predictions: Sequence[np.ndarray], gold: np.ndarray, values: Sequence[np.ndarray] = (), seed: int = 0
+) -> Iterator[list[np.ndarray]]:
+    """A metric of each prediction on items drawn with replacement, the same for all, in blocks that add up to `DRAWS`.
+
+    `values` are each prediction's values of the metric by item, where it is their mean.
+    """
+    rng = np.random.default_rng(stream(seed, "bootstrap"))
     if values:
         for _ in range(0, DRAWS, 10):
             index = rng.integers(len(gold), size=(10, len(gold)))
