@@ -219,7 +219,7 @@ main.add_command(answers)
 @click.argument("kind", required=False)
 @JSON
 def list_parts(kind: str | None, as_json: bool) -> None:
-    """Show the methods, tasks, surgeries and recipes at hand, one line each; KIND shows only one of these."""
+    """Show the methods, tasks, surgeries, recipes and studies at hand, one line each; KIND shows only one of these."""
     from . import catalogue
 
     parts = catalogue.parts(kind)

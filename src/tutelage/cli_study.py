@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .verbs import JSON, plain
 
 
-@click.command(epilog="Example: tutelage study study-labels-small --workers 2   |   tutelage study study-labels-small --report")
+@click.command(epilog="Example: tutelage study labels-small --workers 2   |   tutelage study labels-small --report")
 @click.argument("study")
 @click.option("--storage", help="Where its cells are kept: a file of SQLite, or a URL of PostgreSQL [study.db in its folder].")
 @click.option("--out", type=click.Path(path_type=Path), help="The study's folder [runs/NAME].")

@@ -40,8 +40,8 @@ class Claim:
     """The values that are compared with `against`, each; empty takes all others."""
     against: str
     """The value that they are compared with."""
-    where: dict[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Values of other axes that it is about; empty takes all, each a comparison of its own."""
+    where: dict[str, str | tuple[str, ...]] | None = None
+    """Values of other axes that it is about; null takes all, each point a comparison of its own."""
     margin: Positive | None = None
     """Kind equivalent: the largest difference that does not matter, in the metric's own unit (0.01 is a point of accuracy)."""
     seed: int | None = None
@@ -55,7 +55,7 @@ class Claim:
 
 
 @settings
-class Search:
+class Searching:
     """A search instead of a grid: axes are the space, dev decides."""
 
     trials: Count
@@ -82,7 +82,7 @@ class Study:
     """Values by axis; cells that have all of an entry's are left out."""
     claims: Annotated[tuple[Any, ...], Field()] = ()
     """Statements that are held against the results; no part of what identifies the study."""
-    search: Search | None = None
+    search: Searching | None = None
     """Search the axes instead of laying them out."""
     level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Of the tests; intervals cover 1 - level."""
@@ -198,8 +198,8 @@ class Plan:
         except ConfigError as fault:
             raise ConfigError([(f"{where}.{path}" if path else where, what) for path, what in fault.faults], self.source) from None
         self._known(f"{where}.axis", {made.axis: (made.against, *made.values)})
-        self._known(f"{where}.where", made.where)
-        if made.axis in made.where:
+        self._known(f"{where}.where", made.where or {})
+        if made.axis in (made.where or {}):
             raise ConfigError(f"{self.source}: {where}.where: names the axis that is compared; use values")
         if made.seed is not None and made.seed not in self.study.seeds:
             raise ConfigError(f"{self.source}: {where}.seed: {made.seed} is none of the study's seeds")

@@ -66,7 +66,7 @@ class Results:
         values = claim.values or tuple(v for v in self.plan.axes[claim.axis].values if v != claim.against)
         for own in self._by_point.values():
             point = own[0].point or {}
-            if point[claim.axis] in values and matches(point, claim.where):
+            if point[claim.axis] in values and matches(point, claim.where or {}):
                 rest = {k: v for k, v in point.items() if k != claim.axis}
                 if other := self._by_point.get(_key(point | {claim.axis: claim.against})):
                     yield rest, point[claim.axis], own, other
