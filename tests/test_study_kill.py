@@ -59,7 +59,7 @@ def start(folder, url: str, name: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def when(condition, seconds: float = 120.0):
+def when(condition, seconds: float = 240.0):
     """What the condition gives once it is true."""
     until = time.monotonic() + seconds
     while not (value := condition()):
@@ -71,7 +71,7 @@ def when(condition, seconds: float = 120.0):
 def running(cells: Cells, process: subprocess.Popen, besides: int | None = None):
     """The cell that a process trains now."""
     assert process.poll() is None, process.stderr.read().decode()
-    rows = [r for r in cells.rows() if r.state == "running" and r.worker.endswith(f"-{process.pid}") and r.number != besides]
+    rows = [r for r in cells.rows() if r.state == "running" and f"-{process.pid}-" in r.worker and r.number != besides]
     return next(iter(rows), None)
 
 
@@ -114,7 +114,7 @@ def test_workers_that_are_killed_or_paused_change_nothing_but_times(setting, dat
         process.wait()
         dead.append(one.number)
     when(lambda: cells.rows()[held.number].state == "done")
-    assert not cells.rows()[held.number].worker.endswith(f"-{paused.pid}"), "another has taken the paused one's cell up and finished it"
+    assert f"-{paused.pid}-" not in cells.rows()[held.number].worker, "another has taken the paused one's cell up and finished it"
     paused.send_signal(signal.SIGCONT)
     for process in (paused, workers[3]):
         assert process.wait() == 0, process.stderr.read().decode()
@@ -122,4 +122,23 @@ def test_workers_that_are_killed_or_paused_change_nothing_but_times(setting, dat
     rows = cells.rows()
     assert rows[held.number].fence >= 2 and sum(rows[n].fence >= 2 for n in dead) >= 1
     assert all(np.isfinite(r.result["score"]) for r in rows)
+    cells.close()
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+def test_an_interrupted_worker_gives_its_cell_back_and_several_go_on(setting):
+    folder, undisturbed = setting
+    url = str(folder / "interrupted.db")
+    cells = Cells(url, plans.load(folder / "study.yaml"))
+    process = start(folder, url, "interrupted")
+    when(lambda: any(r.state == "done" for r in cells.rows()))
+    when(lambda: running(cells, process))
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130 and "the same command goes on" in process.stderr.read().decode()
+    assert {r.state for r in cells.rows()} == {"done", "open"}
+    words = ["study", str(folder / "study.yaml"), "--storage", url, "--store", str(folder / "interrupted-store"), "--workers", "2"]
+    done = subprocess.run([sys.executable, "-m", "tutelage", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "10 of 10 cells done" in done.stdout, done.stderr
+    assert found(cells) == undisturbed
     cells.close()

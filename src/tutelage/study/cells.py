@@ -149,9 +149,11 @@ class Cells(Database):
         """File why a cell failed; False where the lease was lost."""
         return self._change(claimed, lambda now: {"state": "failed", "reason": reason, "until": None, "ended": now})
 
-    def release(self, claimed: Claimed) -> bool:
-        """Give a cell back unfinished; False where the lease was lost."""
-        return self._change(claimed, lambda now: {"state": "open", "until": None})
+    def release(self, worker: str) -> None:
+        """Give back what a worker holds unfinished."""
+        with self.writing(alone=False) as session:
+            held = (CellRow.study_id == self.study, CellRow.worker == worker, CellRow.state == "running")
+            session.execute(sa.update(CellRow).where(*held).values(state="open", until=None))
 
     def _change(self, claimed: Claimed, values: Callable[[float], dict[str, Any]]) -> bool:
         with self.writing(alone=False) as session:

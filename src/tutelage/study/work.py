@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import secrets
 import signal
 import subprocess
 import sys
@@ -69,12 +70,22 @@ class Worker:
 
     def __init__(self, cells: Cells, store: Path, talk: Talk):
         self.cells, self.store, self.talk = cells, store, talk
-        self.name = f"{platform.node()}-{os.getpid()}"
+        self.name = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.warm = Warm()
         self.ask = asker(cells.plan) if cells.plan.study.search else None
 
     def work(self) -> None:
-        """Run cells until all are done or failed; stays while others still run some, for their cells may come back."""
+        """Run cells until all are done or failed; stays while others still run some, for their cells may come back.
+
+        Interrupted, it gives back the cell that it was at.
+        """
+        try:
+            self._work()
+        except KeyboardInterrupt:
+            self.cells.release(self.name)
+            raise
+
+    def _work(self) -> None:
         pause = min(1.0, self.cells.lease / BEATS)
         while True:
             claimed = _patiently(lambda: self.cells.claim(self.name, self.ask))
@@ -99,9 +110,6 @@ class Worker:
                     engine.forget(found.students)
             except Lost:
                 kept = False
-            except KeyboardInterrupt:
-                self.cells.release(claimed)
-                raise
             except Exception as fault:
                 reason = str(fault) if isinstance(fault, TutelageError) else _place(fault)
                 kept = _patiently(lambda: self.cells.fail(claimed, reason))
