@@ -14,7 +14,7 @@ from parts import recipe, sentences
 
 from tutelage.cli import main
 
-VERBS = ["distill", "evaluate", "export", "echo", "answers", "coref", "list", "show", "cost", "doctor"]
+VERBS = ["distill", "evaluate", "export", "echo", "study", "answers", "coref", "list", "show", "cost", "doctor"]
 
 
 def call(*words: str):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .errors import ConfigError
-from .verbs import JSON, Verbs
+from .verbs import JSON, Verbs, plain
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
 _INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
@@ -230,7 +230,7 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
         "time": {c: agreement.over_time(own, days) for c, own in each.items()}, "disagreements": agreement.disagreements(ratings),
     }  # fmt: skip
     if as_json:
-        click.echo(json.dumps(_plain(facts)))
+        click.echo(json.dumps(plain(facts)))
         return
     if disagreements:
         for one in facts["disagreements"]:
@@ -242,15 +242,6 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
     from .report import table
 
     table.show_agreement(facts)
-
-
-def _plain(found: Any) -> Any:
-    """What was found as JSON has it: null for what is not defined."""
-    if isinstance(found, dict):
-        return {key: _plain(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_plain(value) for value in found]
-    return None if isinstance(found, float) and found != found else found
 
 
 _WORDS = {1: "yes", 0: "no", None: "cannot judge"}
@@ -318,7 +309,7 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
         decides = lexical.Lexical() if judge == "lexical" else features.Fitted.load(judge) if own else scores.Nli(judge, threads=threads)
     facts = scores.score(found, decides, references=told)
     if as_json:
-        click.echo(json.dumps(_plain(facts)))
+        click.echo(json.dumps(plain(facts)))
         return
     for name, row in facts["scores"].items():
         unit, times = ("", 1) if name == "words" else (" %", 100)

@@ -65,15 +65,18 @@ class Workshop:
     """The task's data in every tokenizer's encoding, the store of trainings, and the store of signals."""
 
     def __init__(
-        self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path, on_step: Callable[[State], None] = lambda state: None
-    ):
+        self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path,
+        on_step: Callable[[State], None] = lambda state: None, encodings: dict[tuple[str, str], Encoded] | None = None,
+    ):  # fmt: skip
         self.recipe, self.data, self.machine, self.talk, self.store = recipe, data, machine, talk, store
         self.task: Task = recipe.task
         self.head = self.task.head(data)
         self.cache = Cache(store / "signals", machine, talk)
         self.on_step = on_step
+        self.patience: float | None = None
+        """Seconds to wait for a student's training that another process holds; None waits until it ends."""
         self.truncated: dict[str, int] = {}
-        self._encoded: dict[tuple[str, str], Encoded] = {}
+        self._encoded: dict[tuple[str, str], Encoded] = {} if encodings is None else encodings
 
     # ---- data
 
@@ -82,12 +85,12 @@ class Workshop:
         key = (tokenizer_digest(tokenizer), part)
         if key not in self._encoded:
             first, *more = [self.task.encode(self.data.splits[p], tokenizer) for p in part.split("+")]
-            own = functools.reduce(Encoded.join, more, first)
-            if own.truncated and part not in self.truncated:
-                self.truncated[part] = own.truncated
-                self.talk.say(f"{part}: {self.task.cut(own)}")
-            self._encoded[key] = own
-        return self._encoded[key]
+            self._encoded[key] = functools.reduce(Encoded.join, more, first)
+        own = self._encoded[key]
+        if own.truncated and part not in self.truncated:
+            self.truncated[part] = own.truncated
+            self.talk.say(f"{part}: {self.task.cut(own)}")
+        return own
 
     @property
     def taught(self) -> str:
@@ -143,7 +146,8 @@ class Workshop:
             raise ConfigError(f"teacher.checkpoints: {anchors} for {facts.steps} optimizer steps of the teacher's training; lower it")
         key = self._key(method, start, training, seed, rows, dev, teacher, facts, anchors)
         folder = self.store / "trainings" / key
-        with records.locked(folder, wait=True) if self.machine.main else contextlib.nullcontext():
+        patience = self.patience if method is self.recipe.method else None
+        with records.room(folder, patience) if self.machine.main else contextlib.nullcontext(folder) as folder:
             done = folder / "result" / "training.json"
             reused = self.machine.broadcast(done.exists())
             if not reused:

@@ -122,17 +122,25 @@ def _primary(task: Task, predicted: np.ndarray, gold: np.ndarray) -> float:
 
 def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
     """The primary metric of each prediction on items drawn with replacement, in blocks that add up to `DRAWS`."""
-    name, rng = task.primary, np.random.default_rng(stream(seed, "bootstrap"))
-    values = [each for p in predictions if (each := task.each(p, gold)) is not None]
+    if task.weighted(predictions[0], gold, np.ones((1, len(gold)))) is not None:
+        rng = np.random.default_rng(stream(seed, "bootstrap"))
+        weights = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=DRAWS).astype(np.float64)
+        return iter([[task.weighted(p, gold, weights) for p in predictions]])  # type: ignore[misc]
+    return drawn(task.primary, predictions, gold, [each for p in predictions if (each := task.each(p, gold)) is not None], seed)
+
+
+def drawn(
+    name: str, predictions: Sequence[np.ndarray], gold: np.ndarray, values: Sequence[np.ndarray] = (), seed: int = 0
+) -> Iterator[list[np.ndarray]]:
+    """A metric of each prediction on items drawn with replacement, the same for all, in blocks that add up to `DRAWS`.
+
+    `values` are each prediction's values of the metric by item, where it is their mean.
+    """
+    rng = np.random.default_rng(stream(seed, "bootstrap"))
     if values:
         for _ in range(0, DRAWS, 10):
             index = rng.integers(len(gold), size=(10, len(gold)))
             yield [each[index].mean(-1) for each in values]
-        return
-    once = np.ones((1, len(gold)))
-    if task.weighted(predictions[0], gold, once) is not None:
-        weights = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=DRAWS).astype(np.float64)
-        yield [task.weighted(p, gold, weights) for p in predictions]  # type: ignore[misc]
         return
     if name in METRICS["value"]:
         for _ in range(DRAWS):
