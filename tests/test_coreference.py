@@ -140,8 +140,8 @@ def test_mentions_are_taught_word_by_word():
     gold[1, 1] = 1
     total = 0.0
     for i in range(5):
-        right = [float(f.mentions[i, w]) for w in range(WIDEST) if gold[i, w]]
-        wrong = [float(f.mentions[i, w]) for w in range(WIDEST) if not gold[i, w] and i + w < 5]
+        right = [float(f.mentions[i, w].detach()) for w in range(WIDEST) if gold[i, w]]
+        wrong = [float(f.mentions[i, w].detach()) for w in range(WIDEST) if not gold[i, w] and i + w < 5]
         total += np.log1p(np.exp(wrong).sum()) + np.log1p(np.exp(-np.array(right)).sum())
     assert float(grid.mentions_loss(f, gold).detach()) == pytest.approx(total, rel=1e-5)
 
