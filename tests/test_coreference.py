@@ -25,7 +25,7 @@ from tutelage.coref import formats, grid, linking, scores
 from tutelage.coref.documents import Document
 from tutelage.models.load import open_model
 from tutelage.rows import Seen
-from tutelage.tasks.coreference import Coreference
+from tutelage.tasks.coreference import THRESHOLDS, Coreference
 
 NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
 SIZE, WIDEST = 4, 3
@@ -169,6 +169,24 @@ def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
     assert {frozenset(place[s] for s in c) for c in found.clusters} == naive(near, threshold)
 
 
+def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
+    f = random_factors(12, 3, scale=1.5)
+    many = linking.at_thresholds(f, (-1.0, 0.0, 1.0), share=1.0, singletons=True)
+    for threshold, found in zip((-1.0, 0.0, 1.0), many, strict=True):
+        assert found.clusters == linking.resolve(f, share=1.0, threshold=threshold, singletons=True).clusters
+    task = task_of(files)
+    one = documents(1, 5)
+    encoded = task.rows_of(one, parts.tokenizer(), np.array([1]))
+    torch.manual_seed(1)
+    outputs = {"factors": torch.randn(int(encoded.lengths[0]), grid.count(16, 5)).numpy()}
+    values = {}
+    for threshold in THRESHOLDS:
+        fixed = dataclasses.replace(task, threshold=threshold)
+        assert not fixed.calibrates
+        values[threshold] = fixed.score(fixed.predict(outputs, encoded), fixed.truth(encoded))["conll_f1"]
+    assert values[task.calibrated(outputs, encoded).threshold] == max(values.values())
+
+
 # ---- the model
 
 
@@ -214,6 +232,8 @@ def student(model, files, tmp_path_factory) -> Path:
     assert result.record["models"]["teacher"]["test"]["primary"] > 0.7
     assert result.record["models"]["kd"]["test"]["primary"] > 0.7
     assert result.record["models"]["kd"]["test"]["method"] == "bootstrap"
+    chosen = result.record["models"]["kd"]["test"]["calibrated"]["threshold"]
+    assert json.loads((out / "student/tutelage.json").read_text())["task"]["threshold"] == chosen
     return out / "student"
 
 

@@ -8,6 +8,7 @@ scores within connected parts are ever held; memory stays linear while parts sta
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,16 +38,28 @@ def resolve(f: Factors, *, share: float = 0.3, threshold: float = 0.0, singleton
 
     With `singletons`, a proposed span in no cluster whose mention score is above 0 is a cluster of its own, and a given one always.
     """
+    [found] = at_thresholds(f, [threshold], share=share, singletons=singletons, given=given)
+    return found
+
+
+def at_thresholds(
+    f: Factors, thresholds: Sequence[float], *, share: float = 0.3, singletons: bool = False, given: Tensor | None = None
+) -> list[Found]:
+    """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
         known = f.mentions[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
-        labels = _joined(f, spans, threshold)
+        labels = _joined(f, spans, thresholds)
     places = [(int(first), int(last)) for first, last in spans.tolist()]
+    score_of = dict(zip(places, map(float, known), strict=True))
+    return [_found(places, one, score_of, singletons, given is not None) for one in labels]
+
+
+def _found(places: list[Span], labels: np.ndarray, score_of: dict[Span, float], singletons: bool, given: bool) -> Found:
     many: dict[int, list[Span]] = {}
     for place, label in zip(places, labels, strict=True):
         many.setdefault(int(label), []).append(place)
-    score_of = dict(zip(places, map(float, known), strict=True))
-    kept = [c for c in many.values() if len(c) > 1 or (singletons and (given is not None or score_of[c[0]] > 0))]
+    kept = [c for c in many.values() if len(c) > 1 or (singletons and (given or score_of[c[0]] > 0))]
     clusters = tuple(sorted(tuple(sorted(c)) for c in kept))
     return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
 
@@ -56,20 +69,20 @@ def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
     return (scores(f, some, others) + scores(f, others, some).T) / 2
 
 
-def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
-    """(spans,) of cluster numbers."""
-    n = len(spans)
+def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.ndarray]:
+    """(spans,) of cluster numbers for each threshold; a part is what the least one connects."""
+    n, least = len(spans), min(thresholds)
     size = max(1, CELLS // max(n, 1))
     rows, columns = [], []
     for start in range(0, n, size):
-        high = (symmetric(f, spans[start : start + size], spans) > threshold).nonzero().cpu().numpy()
+        high = (symmetric(f, spans[start : start + size], spans) > least).nonzero().cpu().numpy()
         rows.append(high[:, 0] + start)
         columns.append(high[:, 1])
     one, two = np.concatenate(rows), np.concatenate(columns)
     keep = one != two
     links = coo_array((np.ones(int(keep.sum())), (one[keep], two[keep])), shape=(n, n))
     _, part = connected_components(links, directed=False)
-    labels = np.arange(n)
+    labels = [np.arange(n) for _ in thresholds]
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
         near = symmetric(f, spans[mine], spans[mine]).double().cpu().numpy()
@@ -77,5 +90,7 @@ def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
         far = top - near
         np.fill_diagonal(far, 0.0)
         tree = linkage(squareform(far, checks=False), "average")
-        labels[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
+        for found, threshold in zip(labels, thresholds, strict=True):
+            if threshold < top:
+                found[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
     return labels

@@ -263,7 +263,8 @@ class Run:
         return out
 
     def _judged(self, loaded: Loaded, dtype: torch.dtype) -> judge.Judged:
-        return judge.on(loaded.model, self.shop.encoded(loaded.tokenizer, "test"), self.recipe.task, self.machine, dtype)
+        dev = self.shop.encoded(loaded.tokenizer, "dev") if self.recipe.task.calibrates else None
+        return judge.on(loaded.model, self.shop.encoded(loaded.tokenizer, "test"), self.recipe.task, self.machine, dtype, dev=dev)
 
     def measure(self) -> None:
         """Time every model in turn."""

@@ -53,11 +53,15 @@ def _named(value: Any, labels: tuple[str, ...]) -> Any:
     return labels[int(value)] if labels else round(float(value), 5)
 
 
-def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> Judged:
-    """Run a model over a split and score it."""
+def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype, *, dev: Encoded | None = None) -> Judged:
+    """Run a model over a split and score it, by settings that a task chooses for it on dev."""
+    chosen: dict[str, Any] = {}
+    if task.calibrates and dev is not None:
+        before, task = config.dump(task), task.calibrated(seen_by(model, dev, task, machine, dtype), dev)
+        chosen = {"calibrated": {k: v for k, v in config.dump(task).items() if before[k] != v}}
     raw = seen_by(model, encoded, task, machine, dtype)
     predicted, gold = task.predict(raw, encoded), task.truth(encoded)
-    return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold), task.items(predicted, encoded))
+    return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold) | chosen, task.items(predicted, encoded))
 
 
 def seen_by(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:

@@ -240,6 +240,15 @@ class Task:
         """What `judged` names, from a batch's outputs."""
         raise NotImplementedError
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrated` chooses settings for each model."""
+        return False
+
+    def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Task:
+        """This task with the settings of `predict` that are best for a model, by its outputs on dev."""
+        return self
+
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """Predictions from raw outputs, one an item: class numbers, 0/1 rows, numbers, or texts.
 

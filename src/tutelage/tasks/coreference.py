@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CutOff = Annotated[float, Field(gt=0, lt=1)]
 
 
+THRESHOLDS = tuple(x / 2 for x in range(-12, 9))
+"""What is tried on dev."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Places:
     """The documents behind the rows."""
@@ -76,8 +80,8 @@ class Coreference(Task):
     """Width of the head's vectors."""
     proposals: Annotated[float, Field(gt=0, le=5)] = 0.3
     """Spans that are asked about, per word of a document."""
-    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    """Clusters are joined while the mean score between their mentions is above this."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Clusters are joined while the mean score between their mentions is above this; null takes what is best on dev, for each model."""
     singletons: bool = False
     """Whether a mention that is alone in its cluster is learned, given and scored."""
     mention_weight: NonNegative = 1.0
@@ -90,6 +94,10 @@ class Coreference(Task):
     @property
     def primary(self) -> str:
         return "conll_f1"
+
+    @property
+    def calibrates(self) -> bool:
+        return self.threshold is None
 
     @property
     def policy(self) -> scores.Singletons:
@@ -238,6 +246,19 @@ class Coreference(Task):
             total = total + self.mention_weight * grid.mentions_loss(f, cluster)
         return Term(total, "label", weight)
 
+    def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Coreference:
+        """With the threshold of `THRESHOLDS` that gives the best CoNLL F1 on these documents."""
+        from ..coref import linking
+
+        right = encoded.about.documents
+        said: list[list[Document]] = [[] for _ in THRESHOLDS]
+        for one, (f, _) in zip(right, self._of_rows(outputs, encoded), strict=True):
+            many = linking.at_thresholds(f, THRESHOLDS, share=self.proposals, singletons=self.singletons)
+            for documents, found in zip(said, many, strict=True):
+                documents.append(dataclasses.replace(one, clusters=found.clusters))
+        values = [float(scores.f1(scores.by_document(right, documents, self.policy), "conll")) for documents in said]
+        return dataclasses.replace(self, threshold=THRESHOLDS[int(np.argmax(values))])
+
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """The documents with the clusters that were found, (documents,)."""
         out = np.empty(len(encoded), dtype=object)
@@ -247,11 +268,17 @@ class Coreference(Task):
 
     def found(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[linking.Found]:
         """What the grids say of each document."""
+        from ..coref import linking
+
+        for f, _ in self._of_rows(outputs, encoded):
+            yield linking.resolve(f, share=self.proposals, threshold=self.threshold or 0.0, singletons=self.singletons)
+
+    def _of_rows(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[tuple[Any, Any]]:
         import torch
 
         for row in range(len(encoded)):
             tokens = torch.from_numpy(outputs["factors"][encoded.starts[row] : encoded.starts[row + 1]])
-            yield from self.resolve(Seen({"factors": tokens[None]}), encoded.batch([row]))
+            yield from self._factors(Seen({"factors": tokens[None]}), encoded.batch([row]))
 
     def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[linking.Found]:
         """What the grids say of each document of a batch; of the `given` spans alone where a document has some."""
@@ -261,7 +288,7 @@ class Coreference(Task):
 
         for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
             asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.start.device).reshape(-1, 2)
-            yield linking.resolve(f, share=self.proposals, threshold=self.threshold, singletons=self.singletons, given=asked)
+            yield linking.resolve(f, share=self.proposals, threshold=self.threshold or 0.0, singletons=self.singletons, given=asked)
 
     def truth(self, encoded: Encoded) -> np.ndarray:
         out = np.empty(len(encoded), dtype=object)
