@@ -128,6 +128,12 @@ def test_every_recipe_in_the_docs_is_accepted(page, text):
     recipe.load(config.parse(text, name_of(page)))
 
 
+@pytest.mark.parametrize(("page", "text"), [p for p in fenced("yaml") if p.values[1].startswith("base:")])
+def test_every_study_in_the_docs_is_accepted(page, text, tmp_path):
+    (tmp_path / "study.yaml").write_text(text)
+    assert plan.load(tmp_path / "study.yaml").cells
+
+
 @pytest.mark.parametrize(("page", "text"), fenced("sh"))
 def test_every_command_in_the_docs_is_accepted(page, text):
     for line in text.replace("\\\n", " ").splitlines():

@@ -56,7 +56,7 @@ class Clock:
 def test_cells_are_the_axes_product_times_seeds_less_what_is_skipped(study):
     cut, fresh = {}, {"student.surgery": [{"kind": "fresh", "layers": 1}], "train.epochs": 3}
     axes = {"start": {"cut": cut, "fresh": fresh}, "method": ["finetune", {"kind": "kd", "temperature": 4.0}], "train.batch_size": [8, 16]}
-    made = plans.load(study(axes=axes, skip=[{"start": "fresh", "method": "finetune"}]))
+    made = plans.load(study(axes=axes, skip=[{"start": "fresh", "method": "finetune", "train.batch_size": [8, 16]}]))
     assert len(made.cells) == (2 * 2 * 2 - 2) * 2 and [c.number for c in made.cells] == list(range(12))
     last = made.cells[-1]
     assert last.point == {"start": "fresh", "method": "kd(temperature=4)", "train.batch_size": "16"} and last.seed == last.recipe.seed == 2
@@ -77,6 +77,7 @@ def test_claims_workers_and_layout_are_no_part_of_what_identifies_a_study(study)
         ({"axes": {"train.learning_rat": [0.1]}}, "axes.train.learning_rat: no such setting; did you mean 'learning_rate'?"),
         ({"axes": {"method": ["kd", "kdd"]}}, "axes.method: no method 'kdd'"),
         ({"axes": {"how": {"a": {"method.temperatur": 2}, "b": {}}}}, "axes.how.a.method.temperatur: no such setting"),
+        ({"axes": {}}, "axes: names none, so the grid is empty"),
         ({"axes": {"method": []}}, "axes.method: has no values, so the grid is empty"),
         ({"axes": {"method": ["kd"]}, "skip": [{"method": "kd"}]}, "the grid is empty"),
         ({"axes": {"method": ["kd", "kd"]}}, "axes.method: holds a value twice"),
@@ -312,3 +313,17 @@ def test_a_search_tries_points_chooses_on_dev_and_reports_test(study, tmp_path):
         dev = [np.mean([r.result["dev"]["accuracy"] for r in rows[2 * i : 2 * i + 2]]) for i in range(4)]
         html = (out / "report.html").read_text()
         assert f"{100 * max(dev):.1f}" in html and "on dev, which chose it" in html and facts["done"] == 8
+
+
+def test_a_worker_waits_for_a_database_that_comes_back(study, postgres):  # noqa: F811
+    from tutelage.study.work import patiently
+
+    cells = Cells(postgres.fresh(), plans.load(study(seeds=[1], lease=60.0)))
+    claimed = cells.claim("patient")
+    postgres.stop("immediate")
+    back = threading.Timer(2.0, postgres.start)
+    back.start()
+    assert patiently(lambda: cells.accept(claimed, {"score": 1.0}, {}))
+    back.join()
+    assert cells.rows()[claimed.number].state == "done"
+    cells.close()

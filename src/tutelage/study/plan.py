@@ -36,11 +36,11 @@ class Claim:
     """gain: better than `against`; equivalent: the difference lies within `margin`; models: two models of one seed (McNemar)."""
     axis: str = "method"
     """The axis whose values are compared."""
-    values: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
     """The values that are compared with `against`, each; empty takes all others."""
-    against: str
+    against: Any
     """The value that they are compared with."""
-    where: dict[str, str | tuple[str, ...]] | None = None
+    where: dict[str, Any] | None = None
     """Values of other axes that it is about; null takes all, each point a comparison of its own."""
     margin: Positive | None = None
     """Kind equivalent: the largest difference that does not matter, in the metric's own unit (0.01 is a point of accuracy)."""
@@ -78,8 +78,8 @@ class Study:
     """By axis: a list of values for the recipe's key of that name; or names, each with settings of its own; or in a search a range."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     """Each cell's recipe seed."""
-    skip: tuple[dict[str, str | tuple[str, ...]], ...] = ()
-    """Values by axis; cells that have all of an entry's are left out."""
+    skip: tuple[dict[str, Any], ...] = ()
+    """A value or a list of values by axis; cells that have all of an entry's are left out."""
     claims: Annotated[tuple[Any, ...], Field()] = ()
     """Statements that are held against the results; no part of what identifies the study."""
     search: Searching | None = None
@@ -115,6 +115,8 @@ class Plan:
 
     def __init__(self, study: Study, base: Mapping[str, Any], source: str):
         self.study, self.base, self.source = study, base, source
+        if not study.axes:
+            raise ConfigError(f"{source}: axes: names none, so the grid is empty")
         self.axes = {name: Axis(name, given, bool(study.search), source) for name, given in study.axes.items()}
         self.claims: list[Claim] = [self._claim(i, tree) for i, tree in enumerate(study.claims)]
         for i, entry in enumerate(study.skip):
@@ -166,7 +168,7 @@ class Plan:
         for name, value in point.items():
             for key, setting in self.axes[name].settings(value).items():
                 config.put(tree, key, setting, recipes.SHORTHAND)
-        tree = {"threads": 1, **tree, **FIXED, "name": self.study.name, "seed": seed}
+        tree |= FIXED | {"name": self.study.name, "seed": seed, "threads": tree.get("threads") or 1}
         return _on_any_machine(recipes.load(tree))
 
     def _grid(self) -> Iterator[Point]:
@@ -197,6 +199,7 @@ class Plan:
             made = config.build(Claim, tree)
         except ConfigError as fault:
             raise ConfigError([(f"{where}.{path}" if path else where, what) for path, what in fault.faults], self.source) from None
+        made = dataclasses.replace(made, against=label(made.against), values=_many(made.values))
         self._known(f"{where}.axis", {made.axis: (made.against, *made.values)})
         self._known(f"{where}.where", made.where or {})
         if made.axis in (made.where or {}):
@@ -258,4 +261,4 @@ def told(point: Point | None) -> str:
 
 
 def _many(values: Any) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else tuple(values)
+    return tuple(map(label, values)) if isinstance(values, list | tuple) else (label(values),)

@@ -24,8 +24,8 @@ def score(rows: Sequence[CellRow]) -> float | None:
 
 
 def dev_score(result: Mapping[str, Any]) -> float:
-    """A cell's score on dev by the metric that selects."""
-    return float(result["dev"][result["metric"]])
+    """A cell's score on dev by the metric that selects; NaN where its training never looked."""
+    return float((result["dev"] or {}).get(result["metric"], "nan"))
 
 
 def asker(plan: Plan) -> Ask:

@@ -88,10 +88,10 @@ class Worker:
     def _work(self) -> None:
         pause = min(1.0, self.cells.lease / BEATS)
         while True:
-            claimed = _patiently(lambda: self.cells.claim(self.name, self.ask))
+            claimed = patiently(lambda: self.cells.claim(self.name, self.ask))
             if claimed is not None:
                 self._run(claimed)
-            elif not _patiently(self.cells.left):
+            elif not patiently(self.cells.left):
                 return
             else:
                 time.sleep(pause)
@@ -103,7 +103,7 @@ class Worker:
             try:
                 recipe = plan.recipe(claimed.point, claimed.seed)
                 found = engine.trial(recipe, store=self.store, warm=self.warm, talk=Talk(), patience=self.cells.lease, on_step=heart.check)
-                kept = _patiently(lambda: self.cells.accept(claimed, found.facts, found.examples))
+                kept = patiently(lambda: self.cells.accept(claimed, found.facts, found.examples))
                 if kept:
                     self.talk.say(f"{title}: {found.facts['metric']} {found.facts['score']:.4f}, {time.monotonic() - began:.1f} s")
                 if kept and not plan.study.keep:
@@ -112,7 +112,7 @@ class Worker:
                 kept = False
             except Exception as fault:
                 reason = str(fault) if isinstance(fault, TutelageError) else _place(fault)
-                kept = _patiently(lambda: self.cells.fail(claimed, reason))
+                kept = patiently(lambda: self.cells.fail(claimed, reason))
                 self.talk.say(f"{title}: failed: {reason}")
         if not kept:
             self.talk.say(f"{title}: another worker has it since its lease ran out here; nothing of this one is kept")
@@ -124,7 +124,7 @@ def _place(fault: Exception) -> str:
     return f"{type(fault).__name__}: {fault} ({Path(last.filename).name}, line {last.lineno})"
 
 
-def _patiently(do: Callable[[], T]) -> T:
+def patiently(do: Callable[[], T]) -> T:
     """Do it again while the database is away; RunError when that lasts too long."""
     until = time.monotonic() + PATIENCE
     while True:
