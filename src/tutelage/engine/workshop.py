@@ -213,6 +213,9 @@ class Workshop:
         method.roles(facts)
         if method.writes_text and LAST_STATES not in self.task.outputs:
             raise ConfigError(f"method: '{method.name}' writes running text, and this task has none; take the task language, or kd")
+        if method.whole_step and (self.machine.processes > 1 or (training.micro_batch or training.batch_size) < training.batch_size):
+            why = f"method '{method.name}' compares the examples of a step, which cannot be split"
+            raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
         stages = method.stages(facts)
         for stage in stages:
             method.needs(facts, stage.name)
