@@ -231,6 +231,7 @@ def student(model, files, tmp_path_factory) -> Path:
     result = tutelage.distill(recipe, out=out)
     assert result.record["models"]["teacher"]["test"]["primary"] > 0.7
     assert result.record["models"]["kd"]["test"]["primary"] > 0.7
+    assert result.record["signals"]["bytes"] > 4 * grid.count(16, 5) * 60 * 40
     assert result.record["models"]["kd"]["test"]["method"] == "bootstrap"
     chosen = result.record["models"]["kd"]["test"]["calibrated"]["threshold"]
     assert json.loads((out / "student/tutelage.json").read_text())["task"]["threshold"] == chosen

@@ -170,7 +170,7 @@ class Workshop:
         def signals(role: str, stage: Stage) -> Any:
             needs = method.needs(facts, stage.name)
             if role.split("@")[0] == "teacher" and teacher is not None:
-                return teacher.at(role).source(needs, max(1, len(self.data.labels)), tokenizer_digest(start.tokenizer))
+                return teacher.at(role).source(needs, self.task.width(self.data), tokenizer_digest(start.tokenizer))
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)

@@ -202,6 +202,10 @@ class Task:
         """Keyword arguments of `from_pretrained` that fit a model's head to the labels; empty for a head without labels."""
         raise NotImplementedError
 
+    def width(self, data: Data) -> int:
+        """Numbers that one output of an example or a token has, the last hidden states aside."""
+        return max(1, len(data.labels))
+
     def settled(self, data: Data) -> dict[str, Any]:
         """Settings whose values `load` found in the data; they are kept with a student, for other data is judged by them."""
         return {}

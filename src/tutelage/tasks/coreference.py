@@ -142,9 +142,12 @@ class Coreference(Task):
         return sorted((a, b, n) for n, c in enumerate(chosen, 1) for a, b in c if b - a < self.widest)
 
     def head(self, data: Data) -> dict[str, Any]:
+        return {"factors": self.width(data)}
+
+    def width(self, data: Data) -> int:
         from ..coref import grid
 
-        return {"factors": grid.count(self.size, self.widest)}
+        return grid.count(self.size, self.widest)
 
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
         """Rows of token numbers. Extra columns: `word`, 1 + the word's number; `speaker`, 1 + the speaker's; and `cluster`, for the
