@@ -371,3 +371,16 @@ def test_proposed_gold_cells_of_public_documents_come_back_as_their_clusters():
             found.setdefault(int(cluster[i, w]), set()).add((i, i + w))
         wanted = {frozenset(s for s in c if s[1] - s[0] < 30) for c in one.clusters if len(c) > 1}
         assert {frozenset(c) for c in found.values()} == wanted - {frozenset()}
+
+
+def test_a_study_draws_documents_as_the_scorer_does(files):
+    from tutelage.study import statistics
+
+    task = task_of(files)
+    gold, said = documents(12, 1), [dataclasses.replace(d, clusters=d.clusters[: 1 + i % 3]) for i, d in enumerate(documents(12, 1))]
+    truth, told = (np.array([*side, None], dtype=object)[:-1] for side in (gold, said))
+    drawn = statistics.metric_draws("conll_f1", [{"each": task.sums(told, truth)}, {"each": task.sums(truth, truth)}])
+    assert drawn.shape[1] == 2 and np.allclose(drawn[:, 1], 1.0)
+    wanted = scores.bootstrap(scores.by_document(gold, said, "drop"))
+    assert float(drawn[:, 0].mean()) == pytest.approx(wanted["value"], abs=0.02)
+    assert np.quantile(drawn[:, 0], 0.025) == pytest.approx(wanted["low"], abs=0.02)

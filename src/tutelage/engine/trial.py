@@ -49,6 +49,7 @@ def trial(
     key = list(run.models)[-1]
     model, mine = run.models[key], judged[key]
     each = recipe.task.each(mine.predicted, mine.gold)
+    each = recipe.task.sums(mine.predicted, mine.gold) if each is None else each
     examples = {"predicted": mine.predicted, "gold": mine.gold} if each is None else {"each": np.asarray(each, dtype=np.float64)}
     surroundings = records.surroundings()
     return Trial(

@@ -272,9 +272,8 @@ class Task:
         """The primary metric's value of each item, (items,), where the metric is their mean and has no closed form."""
         return None
 
-    def weighted(self, predicted: np.ndarray, gold: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
-        """The primary metric with items counted so many times, weights (draws, items) to (draws,), where it is made of sums over
-        items but is not their mean."""
+    def sums(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray | None:
+        """(items, columns) whose sums make the primary metric (`_metrics.OF_SUMS`), where it is no mean over items and no closed form."""
         return None
 
     def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]] | None:

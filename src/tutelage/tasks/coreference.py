@@ -303,8 +303,8 @@ class Coreference(Task):
         found = scores.figures(scores.by_document(list(gold), list(predicted), self.policy))
         return {"conll_f1": found["conll_f1"], **{f"{m}_f1": found[m]["f1"] for m in ("muc", "b3", "ceafe", "lea", "mentions")}}
 
-    def weighted(self, predicted: np.ndarray, gold: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return scores.f1(scores.by_document(list(gold), list(predicted), self.policy), "conll", weights)
+    def sums(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+        return scores.conll_sums(scores.by_document(list(gold), list(predicted), self.policy))
 
     def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]]:
         """Each document's name, clusters and CoNLL F1."""
