@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,13 @@ def test_a_saved_student_is_read_by_transformers_alone_to_the_same_numbers(stude
     ids = torch.randint(5, 20, (1, 100))
     with torch.no_grad():
         torch.testing.assert_close(net.eval()(input_ids=ids).factors, mine.model(input_ids=ids).factors)
+
+
+def test_the_models_card_says_what_it_is_and_its_lines_run(student, capsys):
+    text = (student / "README.md").read_text()
+    assert "A coreference model of" in text and "pipeline_tag: token-classification" in text
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1].replace("path/to/this/folder", str(student)), {})
+    assert capsys.readouterr().out.strip().startswith("[")
 
 
 def test_the_teachers_rows_leave_no_gradient_where_student_and_teacher_agree(student, files):
