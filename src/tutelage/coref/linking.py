@@ -8,13 +8,13 @@ scores within connected parts are ever held; memory stays linear while parts sta
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from .documents import Clusters, Span
@@ -59,23 +59,25 @@ def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
 def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
     """(spans,) of cluster numbers."""
     n = len(spans)
-    size = max(1, CELLS // max(n, 1))
-    rows, columns = [], []
-    for start in range(0, n, size):
-        high = (symmetric(f, spans[start : start + size], spans) > threshold).nonzero().cpu().numpy()
-        rows.append(high[:, 0] + start)
-        columns.append(high[:, 1])
-    one, two = np.concatenate(rows), np.concatenate(columns)
-    keep = one != two
-    links = coo_array((np.ones(int(keep.sum())), (one[keep], two[keep])), shape=(n, n))
-    _, part = connected_components(links, directed=False)
+    found = [(np.empty(0, dtype=np.int64),) * 2]
+    for start, block in _later(f, spans):
+        high = (block > threshold).triu(1).nonzero().cpu().numpy() + start
+        found.append((high[:, 0], high[:, 1]))
+    one, two = map(np.concatenate, zip(*found, strict=True))
+    _, part = connected_components(coo_array((np.ones(len(one)), (one, two)), shape=(n, n)), directed=False)
     labels = np.arange(n)
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
-        near = symmetric(f, spans[mine], spans[mine]).double().cpu().numpy()
-        top = float(near.max())
-        far = top - near
-        np.fill_diagonal(far, 0.0)
-        tree = linkage(squareform(far, checks=False), "average")
-        labels[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
+        near = [row[i:] for _, block in _later(f, spans[mine]) for i, row in enumerate(block.cpu().numpy(), 1)]
+        far = np.concatenate(near, dtype=np.float64)
+        top = far.max()
+        np.subtract(top, far, out=far)
+        labels[mine] = mine[0] + n * fcluster(linkage(far, "average"), top - threshold, "distance")
     return labels
+
+
+def _later(f: Factors, spans: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Tile by tile, the number of a tile's first span, and what its spans and all from it on say of each other."""
+    size = max(1, CELLS // max(len(spans), 1))
+    for start in range(0, len(spans), size):
+        yield start, symmetric(f, spans[start : start + size], spans[start:])
