@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 DISTANCES = 20
 """Buckets of the signed distance in words between a query's start and a cell's: ten by powers of two on either side."""
@@ -29,7 +29,9 @@ SPEAKERS = 3
 NEVER = -1e4
 """The score of a cell that reaches past the document's end."""
 CELLS = 1 << 20
-"""Cells of queries x words x widths that stand at once."""
+"""Cells of queries x words that stand at once."""
+BLOCK = 32
+"""Words of a block on the diagonal of words x words, at least."""
 
 
 def count(size: int, widest: int) -> int:
@@ -74,19 +76,41 @@ def factors(token: Tensor, first: Tensor, last: Tensor, speakers: Tensor, *, siz
         "start": 1, "end": 1, "a": size, "b": size, "width": widest, "s": size, "e": size, "u": 2 * size, "v": 2 * size, "g": 2 * size,
         "gg": 2 * size, "h": 2 * size, "hh": 2 * size, "near": DISTANCES, "who": SPEAKERS,
     }  # fmt: skip
-    heads = dict(zip(sizes, token[first].float().split(list(sizes.values()), -1), strict=True))
-    tails = dict(zip(sizes, token[last].float().split(list(sizes.values()), -1), strict=True))
-    made = {name: (tails if name in ("end", "b", "e", "v", "gg", "hh") else heads)[name] for name in sizes}
+    parts = zip(sizes, token.split(list(sizes.values()), -1), strict=True)
+    made = {name: part[last if name in ("end", "b", "e", "v", "gg", "hh") else first].float() for name, part in parts}
     made["start"], made["end"] = made["start"][:, 0], made["end"][:, 0]
-    inner = torch.einsum("nd,ndw->nw", made["a"], _ahead(made["b"].T, widest).transpose(0, 1)) / math.sqrt(size)
-    found = made["start"][:, None] + _ahead(made["end"][None], widest)[0] + inner.float() + made["width"]
+    heads, tails = _blocks(made["a"], widest), _ahead(made["b"], widest)
+    inner = _cells((heads @ tails.transpose(1, 2)).float(), widest)[: len(first)] / math.sqrt(size)
     place = torch.arange(len(first), device=first.device)[:, None] + torch.arange(widest, device=first.device)
-    return Factors(**made, speakers=speakers, mentions=found.masked_fill(place >= len(first), NEVER))
+    past = place >= len(first)
+    found = made["start"][:, None] + made["end"][place.clamp(max=len(first) - 1)] + inner + made["width"]
+    return Factors(**made, speakers=speakers, mentions=found.masked_fill(past, NEVER))
+
+
+def _blocks(rows: Tensor, widest: int, more: int = 0) -> Tensor:
+    """(words, k) to (blocks, block, k), zeros behind the end; `more` blocks of zeros follow. A block has `widest` words at least."""
+    block = max(BLOCK, widest)
+    many = -(-len(rows) // block) + more
+    return nn.functional.pad(rows, (0, 0, 0, many * block - len(rows))).view(many, block, rows.shape[1])
 
 
 def _ahead(rows: Tensor, widest: int) -> Tensor:
-    """(rows, words) to (rows, words, widest): at (i, w) what stands at i + w, 0 past the end; a view of one padded copy."""
-    return nn.functional.pad(rows, (0, widest - 1)).unfold(-1, widest, 1)
+    """(words, k) to (blocks, 2 block, k): all words at which the spans from a block's words may end."""
+    blocks = _blocks(rows, widest, 1)
+    return torch.cat([blocks[:-1], blocks[1:]], 1)
+
+
+def _band(cells: Tensor) -> Tensor:
+    """(words, widest) to (blocks, block, 2 block): the cell of words i to j of a block at (i, j), zeros where there is none."""
+    blocks = _blocks(cells, cells.shape[1])
+    many, block, widest = blocks.shape
+    return nn.functional.pad(blocks, (0, 2 * block + 1 - widest)).flatten(1)[:, : 2 * block * block].view(many, block, 2 * block)
+
+
+def _cells(band: Tensor, widest: int) -> Tensor:
+    """(blocks, block, 2 block) to (words, widest), the reverse of `_band`; words behind the end are kept."""
+    many, block, _ = band.shape
+    return nn.functional.pad(band.flatten(1), (0, block)).view(many, block, 2 * block + 1)[:, :, :widest].flatten(0, 1)
 
 
 def proposals(mentions: Tensor, share: float) -> Tensor:
@@ -98,16 +122,16 @@ def proposals(mentions: Tensor, share: float) -> Tensor:
     return torch.stack([best // widest, best // widest + best % widest], -1)
 
 
-def _shares(f: Factors, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """What a query (queries, 2) adds by a cell's first and by its last word: (queries, words) each."""
-    size, first = f.s.shape[1], queries[:, 0]
-    q = nn.functional.gelu(f.u[first] + f.v[queries[:, 1]])
-    starts, ends = (q[:, part] @ side.T / math.sqrt(size) for part, side in ((slice(size), f.s), (slice(size, None), f.e)))
-    gap = torch.arange(len(f.start), device=first.device)[None] - first[:, None]
+def _shares(f: Factors, queries: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """What a query (queries, 2) adds by a cell's first word and by its last, for words (cells,) each: (queries, cells) each."""
+    size, own = f.s.shape[1], queries[:, 0]
+    q = nn.functional.gelu(f.u[own] + f.v[queries[:, 1]])
+    starts, ends = q[:, :size] @ f.s[first].T / math.sqrt(size), q[:, size:] @ f.e[last].T / math.sqrt(size)
+    gap = first[None] - own[:, None]
     bucket = (gap.abs() + 1).float().log2().long().clamp(max=DISTANCES // 2 - 1) + DISTANCES // 2 * (gap > 0)
-    mine, others = f.speakers[first][:, None], f.speakers[None]
+    mine, others = f.speakers[own][:, None], f.speakers[first][None]
     who = torch.where((mine == 0) | (others == 0), 0, torch.where(mine == others, 1, 2))
-    return starts.float() + f.near[first].gather(1, bucket) + f.who[first].gather(1, who), ends.float()
+    return starts.float() + f.near[own].gather(1, bucket) + f.who[own].gather(1, who), ends.float()
 
 
 def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
@@ -119,49 +143,88 @@ def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
 
 def scores(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
     """(queries, cells): the grid of each query (queries, 2) at the cells (cells, 2), with the pair term."""
-    starts, ends = _shares(f, queries)
-    known = f.mentions[cells[:, 0], cells[:, 1] - cells[:, 0]]
-    return known + starts[:, cells[:, 0]] + ends[:, cells[:, 1]] + _pairs(f, queries, cells)
-
-
-def grid(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
-    """(queries, words, widest): the whole grid of each query, with the pair term at `cells`."""
-    n, widest = f.width.shape
-    starts, ends = _shares(f, queries)
-    whole = f.mentions + starts[:, :, None] + _ahead(ends, widest)
-    flat = cells[:, 0] * widest + cells[:, 1] - cells[:, 0]
-    return whole.flatten(1).index_add(1, flat, _pairs(f, queries, cells)).view(len(queries), n, widest)
+    starts, ends = _shares(f, queries, cells[:, 0], cells[:, 1])
+    return f.mentions[cells[:, 0], cells[:, 1] - cells[:, 0]] + starts + ends + _pairs(f, queries, cells)
 
 
 def clusters_loss(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tensor) -> Tensor:
     """Sum over queries of log(1 + sum over wrong cells of e^score) + log(1 + sum over right cells of e^-score).
 
     `wanted` (queries,) is each query's cluster, 0 for a span in none; `gold` (words, widest) each cell's. A query's own cell counts
-    neither way. Made tile by tile and made again in the backward pass. Source: Su et al. 2022 (ZLPR), arXiv:2208.02955.
+    neither way. Source: Su et al. 2022 (ZLPR), arXiv:2208.02955.
+
+    Cells that are in `cells`, in a cluster or a query are looked at one by one. All others are wrong for every query and have no
+    pair term, so that e^score is a product of numbers of its span, its first and its last word, and their sum one of matrices near the
+    diagonal: (queries, words, widest) never stands. Products are in double precision, which is exact while the largest numbers of
+    a query's spans, first and last words add up to less than 600. Gradients are made tile by tile with the loss.
     """
-    n, widest = f.width.shape
-    own = queries[:, 0] * widest + queries[:, 1] - queries[:, 0]
-    total = torch.zeros((), device=gold.device)
-    size = max(1, CELLS // (n * widest))
-    for at in (slice(i, i + size) for i in range(0, len(queries), size)):
-        total = total + checkpoint(_tile, f, queries[at], wanted[at], own[at], cells, gold.flatten(), use_reentrant=False)
-    return total
+    alone = gold > 0
+    alone[cells[:, 0], cells[:, 1] - cells[:, 0]] = True
+    alone[queries[:, 0], queries[:, 1] - queries[:, 0]] = True
+    return _Tiles.apply(f, (queries, wanted, cells, gold, alone), *(getattr(f, name) for name in LEARNED))
 
 
-def _tile(f: Factors, queries: Tensor, wanted: Tensor, own: Tensor, cells: Tensor, gold: Tensor) -> Tensor:
-    found = grid(f, queries, cells).flatten(1)
-    right = (gold[None] == wanted[:, None]) & (wanted[:, None] > 0)
-    wrong = ~right
-    wrong.scatter_(1, own[:, None], False)
-    right.scatter_(1, own[:, None], False)
-    return _zlpr(found, right, wrong).sum()
+LEARNED = ("mentions", "s", "e", "u", "v", "g", "gg", "h", "hh", "near", "who")
+"""The factors that the clusters' loss has gradients to."""
 
 
-def _zlpr(found: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
-    """(rows,) of log(1 + sum e^wrong) + log(1 + sum e^-right)."""
+class _Tiles(torch.autograd.Function):
+    """The sum of `_tile` over tiles of queries; its gradient to the factors `LEARNED` is made on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Factors, asked: tuple[Tensor, ...], *given: Tensor) -> Tensor:
+        queries, wanted, *same = asked
+        moved = any(ctx.needs_input_grad)
+        leaves = [x.detach().requires_grad_(moved) for x in given]
+        own = dataclasses.replace(f, **dict(zip(LEARNED, leaves, strict=True)))
+        total, slopes = torch.zeros((), device=queries.device), [torch.zeros_like(x) for x in leaves if moved]
+        size = max(1, CELLS // len(f.start))
+        for at in (slice(i, i + size) for i in range(0, len(queries), size)):
+            with torch.set_grad_enabled(moved):
+                loss = _tile(own, queries[at], wanted[at], *same)
+            total += loss.detach()
+            if moved:
+                for slope, more in zip(slopes, torch.autograd.grad(loss, leaves), strict=True):
+                    slope += more
+        ctx.save_for_backward(*slopes)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        return None, None, *(given[0] * slope for slope in ctx.saved_tensors)
+
+
+def _tile(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tensor, alone: Tensor) -> Tensor:
+    """The loss of some queries; `alone` (words, widest) are the cells to be looked at one by one."""
+    words = torch.arange(len(f.start), device=gold.device)
+    starts, ends = _shares(f, queries, words, words)
+    number = alone.flatten().cumsum(0).view_as(gold) - 1
+    first, width = alone.nonzero().T
+    found = f.mentions[first, width] + starts[:, first] + ends[:, first + width]
+    found = found.index_add(1, number[cells[:, 0], cells[:, 1] - cells[:, 0]], _pairs(f, queries, cells))
+    right = (gold[first, width][None] == wanted[:, None]) & (wanted[:, None] > 0)
+    own = number[queries[:, 0], queries[:, 1] - queries[:, 0]][:, None]
+    wrong = (~right).scatter(1, own, False)
+    low, high = _parts(found, right.scatter(1, own, False), wrong)
+    others = _elsewhere(f.mentions.masked_fill(alone, NEVER), starts, ends)
+    return (torch.logaddexp(low, others) + high).sum().float()
+
+
+def _elsewhere(mentions: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """(queries,): log of the sum over all spans of e^(mention + start + end), in double precision."""
+    widest = mentions.shape[1]
+    tops = [x.detach().amax(-1, keepdim=True).double() for x in (mentions.flatten(), starts, ends)]
+    spans, heads, tails = ((x - top).exp() for x, top in zip((mentions, starts, ends), tops, strict=True))
+    sums = _band(spans) @ _ahead(tails.T, widest)
+    total = (_blocks(heads.T, widest) * sums).sum((0, 1))
+    return total.clamp(min=1e-300).log() + tops[0] + (tops[1] + tops[2])[:, 0]
+
+
+def _parts(found: Tensor, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows,) of log(1 + sum e^wrong), and of log(1 + sum e^-right)."""
     low, high = found.masked_fill(~wrong, -math.inf), (-found).masked_fill(~right, -math.inf)
     zero = found.new_zeros(len(found))
-    return torch.logaddexp(_lse(low), zero) + torch.logaddexp(_lse(high), zero)
+    return torch.logaddexp(_lse(low), zero), torch.logaddexp(_lse(high), zero)
 
 
 def _lse(x: Tensor) -> Tensor:
@@ -172,4 +235,5 @@ def _lse(x: Tensor) -> Tensor:
 
 def mentions_loss(f: Factors, gold: Tensor) -> Tensor:
     """The same loss for the null query, a row a first word: sum over words; `gold` (words, widest) is above 0 on mentions."""
-    return _zlpr(f.mentions, gold > 0, (gold <= 0) & (f.mentions > NEVER / 2)).sum()
+    low, high = _parts(f.mentions, gold > 0, (gold <= 0) & (f.mentions > NEVER / 2))
+    return (low + high).sum()

@@ -8,14 +8,13 @@ scores within connected parts are ever held; memory stays linear while parts sta
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from .documents import Clusters, Span
@@ -72,25 +71,28 @@ def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
 def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.ndarray]:
     """(spans,) of cluster numbers for each threshold; a part is what the least one connects."""
     n, least = len(spans), min(thresholds)
-    size = max(1, CELLS // max(n, 1))
-    rows, columns = [], []
-    for start in range(0, n, size):
-        high = (symmetric(f, spans[start : start + size], spans) > least).nonzero().cpu().numpy()
-        rows.append(high[:, 0] + start)
-        columns.append(high[:, 1])
-    one, two = np.concatenate(rows), np.concatenate(columns)
-    keep = one != two
-    links = coo_array((np.ones(int(keep.sum())), (one[keep], two[keep])), shape=(n, n))
-    _, part = connected_components(links, directed=False)
+    found = [(np.empty(0, dtype=np.int64),) * 2]
+    for start, block in _later(f, spans):
+        high = (block > least).triu(1).nonzero().cpu().numpy() + start
+        found.append((high[:, 0], high[:, 1]))
+    one, two = map(np.concatenate, zip(*found, strict=True))
+    _, part = connected_components(coo_array((np.ones(len(one)), (one, two)), shape=(n, n)), directed=False)
     labels = [np.arange(n) for _ in thresholds]
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
-        near = symmetric(f, spans[mine], spans[mine]).double().cpu().numpy()
-        top = float(near.max())
-        far = top - near
-        np.fill_diagonal(far, 0.0)
-        tree = linkage(squareform(far, checks=False), "average")
-        for found, threshold in zip(labels, thresholds, strict=True):
+        near = [row[i:] for _, block in _later(f, spans[mine]) for i, row in enumerate(block.cpu().numpy(), 1)]
+        far = np.concatenate(near, dtype=np.float64)
+        top = far.max()
+        np.subtract(top, far, out=far)
+        tree = linkage(far, "average")
+        for own, threshold in zip(labels, thresholds, strict=True):
             if threshold < top:
-                found[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
+                own[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
     return labels
+
+
+def _later(f: Factors, spans: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Tile by tile, the number of a tile's first span, and what its spans and all from it on say of each other."""
+    size = max(1, CELLS // max(len(spans), 1))
+    for start in range(0, len(spans), size):
+        yield start, symmetric(f, spans[start : start + size], spans[start:])
