@@ -18,9 +18,9 @@ LAYERS = [
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
-    {"echo", "answers"},
+    {"echo", "answers", "robustness"},
     {"verbs"},
-    {"cli_answers", "cli_coref"},
+    {"cli_answers", "cli_coref", "cli_robustness"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -68,6 +68,8 @@ def test_imports_point_down(path):
         ["answers", "score", "--help"],
         ["coref", "score", "--help"],
         ["coref", "convert", "--help"],
+        ["robustness", "--help"],
+        ["list", "suites"],
     ],
     ids=" ".join,
 )
