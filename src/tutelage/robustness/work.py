@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..engine.talk import Talk
 from ..errors import ConfigError, DataError
 from ..report import robustness as report
 from . import checklist, reading, scoring, suites
+from .attacking import Attacker
 from .students import Student, named
 from .suites import Suite
 
@@ -37,18 +38,25 @@ def compare(
     students = [Student(name, folder, machine) for name, folder in named(folders).items()]
     _check(students, found)
     read = {suite.name: _read(suite, students, talk) for suite in found}
-    place = out or Path("runs") / f"robustness-{records.digest([s.digest for s in students], [config.dump(s) for s in found])[:8]}"
+    named_by = records.digest([s.digest for s in students], [s.name for s in found])
+    place = out or Path("runs") / f"robustness-{named_by[:8]}"
+    with records.locked(place):
+        facts = _facts(students, found, read, place, talk)
+        records.write_json(place / "robustness.json", facts)
+        report.write(facts, place / "report.html")
+    return {**facts, "report": str(place / "report.html")}
+
+
+def _facts(students: Sequence[Student], found: Sequence[Suite], read: dict[str, Any], place: Path, talk: Talk) -> dict[str, Any]:
     facts: dict[str, Any] = {"began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "students": {}, "suites": {}}
-    with talk.task("students", len(students) * (len(found) + 1)) as advance:
+    with talk.task("own test part", len(students)) as advance:
         for student in students:
             facts["students"][student.name] = {"folder": student.folder, "labels": list(student.labels), **student.at_home()}
             advance(1, student.name)
-        for suite in found:
-            facts["suites"][suite.name] = _column(suite, students, read[suite.name], facts["students"], lambda name: advance(1, name))
-    facts |= {"surroundings": records.surroundings(), "settings": {s.name: config.dump(s) for s in found}}
-    records.write_json(place / "robustness.json", facts)
-    report.write(facts, place / "report.html")
-    return {**facts, "report": str(place / "report.html")}
+    for suite in found:
+        tried = Attacker(suite, place / "attacks", talk).tried if suite.attack else _trial(suite, read[suite.name])
+        facts["suites"][suite.name] = _column(suite, students, read[suite.name], facts["students"], tried, Talk() if suite.attack else talk)
+    return facts | {"surroundings": records.surroundings(), "settings": {s.name: config.dump(s) for s in found}}
 
 
 def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
@@ -57,7 +65,7 @@ def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
     for suite in found:
         for student in students:
             why = suites.check(suite, student.name, student.labels, student.trained)
-            if not why and suite.format != "glue" and bool(suite.pair) != student.paired:
+            if not why and not suite.attack and suite.format != "glue" and bool(suite.pair) != student.paired:
                 reads, has = ("pairs of texts", "single texts")[:: 1 if student.paired else -1]
                 why = f"suite {suite.name}: has {has}, and {student.name} reads {reads}; leave one of them out"
             faults += [("", why)] if why else []
@@ -66,6 +74,8 @@ def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
 
 
 def _read(suite: Suite, students: Sequence[Student], talk: Talk) -> Any:
+    if suite.attack:
+        return None
     if suite.kind == "checklist":
         return reading.tests(suite)
     part = reading.labelled(suite)
@@ -79,18 +89,23 @@ def _read(suite: Suite, students: Sequence[Student], talk: Talk) -> Any:
     return part
 
 
-def _column(suite: Suite, students: Sequence[Student], read: Any, home: dict[str, Any], advance: Any) -> dict[str, Any]:
+def _trial(suite: Suite, read: Any) -> Callable[[Student], dict[str, Any]]:
+    """What tries a student on a suite that was read."""
+    return lambda student: checklist.tried(student, suite, read) if suite.kind == "checklist" else scoring.tried(student, suite, read)
+
+
+def _column(
+    suite: Suite, students: Sequence[Student], read: Any, home: Mapping[str, Any], tried: Callable[[Student], dict[str, Any]], talk: Talk
+) -> dict[str, Any]:
     """All students on one suite."""
-    cells: dict[str, dict[str, Any]] = {}
-    rights = {}
-    for student in students:
-        if suite.kind == "checklist":
-            cells[student.name] = checklist.tried(student, suite, read)
-        else:
-            cell = scoring.tried(student, suite, read)
-            rights[student.name] = cell.pop("right")
-            cells[student.name] = {**cell, **scoring.drop(home[student.name], cell)}
-        advance(student.name)
+    with talk.task(suite.name, len(students)) as advance:
+        cells: dict[str, dict[str, Any]] = {}
+        for student in students:
+            cells[student.name] = tried(student)
+            advance(1, student.name)
+    rights = {name: cell.pop("right") for name, cell in cells.items() if "right" in cell}
+    for name in rights:
+        cells[name] |= scoring.drop(home[name], cells[name])
     scoring.rank(cells, "accuracy", {name: row["at_chance"] for name, row in home.items()})
     out: dict[str, Any] = {"kind": suite.kind, "summary": suite.summary, "students": cells}
     if rights:
