@@ -18,9 +18,9 @@ LAYERS = [
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
-    {"echo", "answers", "study"},
+    {"echo", "answers", "robustness", "study"},
     {"verbs"},
-    {"cli_answers", "cli_coref", "cli_study"},
+    {"cli_answers", "cli_coref", "cli_robustness", "cli_study"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -69,6 +69,8 @@ def test_imports_point_down(path):
         ["answers", "score", "--help"],
         ["coref", "score", "--help"],
         ["coref", "convert", "--help"],
+        ["robustness", "--help"],
+        ["list", "suites"],
     ],
     ids=" ".join,
 )

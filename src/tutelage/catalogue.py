@@ -11,6 +11,7 @@ from .errors import ConfigError
 
 _RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes")
 """In an installed package, and in a checkout."""
+_SUITES = Path(__file__).parent / "robustness/suites"
 
 
 def _recipes(inside: str = "") -> dict[str, Path]:
@@ -44,6 +45,7 @@ def parts(kind: str | None = None) -> dict[str, dict[str, str]]:
     out = {k: {n: find.summary(k, n) for n in find.names(k)} for k in find.KINDS}
     for title, inside in (("recipes", ""), ("studies", "studies")):
         out[title] = {name: _first_comment(path) for name, path in sorted(_recipes(inside).items())}
+    out["suites"] = {path.stem: str(config.read(path)["summary"]) for path in sorted(_SUITES.glob("*.yaml"))}
     if kind is None:
         return out
     if kind not in out:

@@ -12,6 +12,7 @@ import click
 from . import __version__
 from .cli_answers import answers
 from .cli_coref import coref
+from .cli_robustness import robustness
 from .cli_study import study
 from .errors import ConfigError
 from .verbs import JSON, Verbs
@@ -215,6 +216,7 @@ def _show_echo(found: dict[str, Any], as_json: bool) -> None:
 main.add_command(study)
 main.add_command(answers)
 main.add_command(coref)
+main.add_command(robustness)
 
 
 @main.command("list", epilog="Example: tutelage list methods")

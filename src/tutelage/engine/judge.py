@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import torch
 from .. import config, records
 from ..errors import ConfigError, DataError
 from ..find import find, near
-from ..models.load import open_config, open_model
+from ..models.load import Loaded, open_config, open_model
 from ..tasks import _metrics
-from ..tasks._task import Encoded, Split, Task
+from ..tasks._task import Data, Encoded, Split, Task
 from .forward import outputs
 from .machine import Machine
 
@@ -76,11 +76,28 @@ def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, 
     return {"a": a, "b": b, **found}
 
 
-def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
-    """Score a saved model on its own task, or on one that `key=value` settings of the task change.
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A saved model with the task that it is scored on and that task's data."""
 
-    Without `split`, the test part; a data file is taken whole. Raises ConfigError for a folder that names no task
-    while `changes` name none, and for an unknown part; DataError for labels that the model does not know.
+    task: Any
+    data: Data
+    loaded: Loaded
+    known: Mapping[str, Any]
+    """What its folder says of its training: task, labels, record; empty for another model."""
+
+    def encoded(self, part: str) -> Encoded:
+        """A part of the data; raises ConfigError where there is none of that name."""
+        if part not in self.data.splits:
+            raise ConfigError(f"--split: no part '{part}'{near(part, self.data.splits)} ({', '.join(self.data.splits)})")
+        return self.task.encode(self.data.splits[part], self.loaded.tokenizer)
+
+
+def opened(student: str, changes: tuple[str, ...] = ()) -> Opened:
+    """A saved model on its own task, or on one that `key=value` settings of the task change.
+
+    Raises ConfigError for a folder that names no task while `changes` name none, and for an unknown part; DataError for
+    labels that the model does not know.
     """
     folder = Path(student)
     known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else {}
@@ -97,7 +114,6 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         tree["labels"] = tree.get("labels") or known["labels"]
     task: Any = config.build(find("tasks", name), tree)
     data = task.load()
-    part = split or "test"
     loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.tokenized)
     if loaded.new_head and not task.head(data):
         raise DataError(f"{student}: has no trained head for the task {name}; name a model that was trained on it")
@@ -105,11 +121,17 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
         wanted = ", ".join(data.labels) or "one value"
         raise DataError(f"{student}: its labels ({named}) are not the data's ({wanted}); name the data's in order with labels=[...]")
-    if part not in data.splits:
-        raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join(data.splits)})")
-    encoded = task.encode(data.splits[part], loaded.tokenizer)
-    machine = Machine()
-    judged = on(loaded.model.to(machine.device), encoded, task, machine, machine.precision("auto"))
+    return Opened(task, data, loaded, known)
+
+
+def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
+    """Score a saved model on a part of its task, the test part without `split`; a data file is taken whole.
+
+    Raises as `opened` does.
+    """
+    one, part, machine = opened(student, changes), split or "test", Machine()
+    encoded = one.encoded(part)
+    judged = on(one.loaded.model.to(machine.device), encoded, one.task, machine, machine.precision("auto"))
     if examples:
-        records.write_rows(examples, judged.rows(data.splits[part], data.labels))
-    return {"name": task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}
+        records.write_rows(examples, judged.rows(one.data.splits[part], one.data.labels))
+    return {"name": one.task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}
