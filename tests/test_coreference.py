@@ -270,6 +270,8 @@ def test_given_mentions_alone_are_clustered(student):
     resolver = tutelage.Coreference.from_pretrained(student, threads=1, singletons=True)
     [found] = resolver.predict([one], given=True)
     assert found.document.mentions == one.mentions
+    wide = dataclasses.replace(one, clusters=(((0, len(one.words) - 1),), *one.clusters))
+    assert (0, len(one.words) - 1) in resolver.predict([wide], given=True)[0].document.mentions, "wider than what is found"
     with pytest.raises(errors.DataError, match="document d0: has no mentions to cluster"):
         resolver.predict([dataclasses.replace(one, clusters=None)], given=True)
 

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .documents import Clusters, Span
-from .grid import CELLS, Factors, proposals, scores
+from .grid import CELLS, Factors, known, proposals, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ def at_thresholds(
     """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
-        known = f.mentions[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
+        value = known(f, spans).cpu().numpy()
         labels = _joined(f, spans, thresholds)
     places = [(int(first), int(last)) for first, last in spans.tolist()]
-    score_of = dict(zip(places, map(float, known), strict=True))
+    score_of = dict(zip(places, map(float, value), strict=True))
     return [_found(places, one, score_of, singletons, given is not None) for one in labels]
 
 
