@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,15 @@ from .reading import Text
 
 
 class Student:
-    """A student with its task; `name` is what the table calls it."""
+    """A student with its task; `name` is what the table calls it. A folder that names no task has that of the student `like`."""
 
-    def __init__(self, name: str, folder: str, machine: Machine):
+    def __init__(self, name: str, folder: str, machine: Machine, like: Student | None = None):
         self.name, self.folder, self.machine = name, folder, machine
-        one = judge.opened(folder)
+        one = judge.opened(folder, like=like.known if like else None)
         if one.task.auto != "AutoModelForSequenceClassification" or one.task.kind != "choice":
             raise ModelError(f"{folder}: is no student that gives texts one label of several; leave it out")
         self.task, self.data, self.tokenizer, self.trained = one.task, one.data, one.loaded.tokenizer, one.known.get("task", {})
+        self.known: Mapping[str, Any] = one.known
         self.model = one.loaded.model.to(machine.device).eval()
         self.labels = self.data.labels
         self.paired = "pair" in self.data.splits["test"].columns
