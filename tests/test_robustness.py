@@ -229,7 +229,7 @@ def test_parallel_lines_of_snli_are_read(tmp_path):
 
 
 def test_names_of_students_are_as_short_as_tells_them_apart():
-    assert list(named(["runs/a/student", "runs/b/student", "runs/a/student"])) == ["a/student", "b/student"]
+    assert list(named(["runs/a/student", "runs/b/student", "runs/a/student/"])) == ["a/student", "b/student"]
 
 
 @needs_data

@@ -126,18 +126,25 @@ def summed(done: list[dict[str, Any]], of: int) -> dict[str, Any]:
     broken = [row for row in done if row["status"] == "broken"]
     attacked = [row for row in done if row["status"] != "wrong"]
     held = len(attacked) - len(broken)
-    success = accuracy(len(broken), len(attacked)) if attacked else None
     return {
         **(accuracy(held, len(done)) if done else {"accuracy": None, "low": None, "high": None, "rows": 0}),
         "wanted": of,
         "clean": len(attacked) / len(done) if done else None,
         "drop": len(broken) / len(done) if done else None,
-        "success": success and {"value": success["accuracy"], "low": success["low"], "high": success["high"], "rows": success["rows"]},
+        "success": success(len(broken), len(attacked)),
         "queries": _mean([row["queries"] for row in attacked]),
         "changed": _mean([row["changed"] / max(1, row["words"]) for row in broken]),
         "similarity": _mean([row["similarity"] for row in broken if row["similarity"] is not None]),
         "examples": [row["pieces"] for row in broken[:SHOWN]],
     }
+
+
+def success(broken: int, attacked: int) -> dict[str, float] | None:
+    """The share of texts that were right and no longer are, with Wilson's interval; None where none was right."""
+    if not attacked:
+        return None
+    found = accuracy(broken, attacked)
+    return {"value": found["accuracy"], "low": found["low"], "high": found["high"], "rows": attacked}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -74,13 +74,7 @@ def accuracy(right: int, of: int) -> dict[str, float]:
 
 def named(folders: Sequence[str]) -> dict[str, str]:
     """A short name for each folder: its own, with as much of its path before it as tells it apart."""
-    paths = [Path(folder).resolve().parts for folder in dict.fromkeys(folders)]
-    out, depth = {}, 1
-    while True:
-        short = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(short)) == len(short):
-            break
+    paths, depth = {Path(folder).resolve().parts: folder for folder in folders}, 1
+    while len({parts[-depth:] for parts in paths}) < len(paths):
         depth += 1
-    for name, folder in zip(short, dict.fromkeys(folders), strict=True):
-        out[name] = folder
-    return out
+    return {"/".join(parts[-depth:]): folder for parts, folder in paths.items()}

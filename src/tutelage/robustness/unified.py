@@ -102,11 +102,10 @@ def _cell(student: Student, before: list[Text], kept: list[Text], owner: np.ndar
     clean = (student.probabilities(before, exact=True).argmax(-1) == gold)[owner]
     right = student.probabilities(kept, exact=True).argmax(-1) == gold[owner]
     broken = clean & ~right
-    found = accuracy(int(broken.sum()), int(clean.sum())) if clean.any() else None
     share = float(clean.mean())
     return {
         **accuracy(int(right.sum()), len(right)), "wanted": len(right), "clean": share, "drop": share - float(right.mean()),
-        "success": found and {"value": found["accuracy"], "low": found["low"], "high": found["high"], "rows": found["rows"]},
+        "success": attacking.success(int(broken.sum()), int(clean.sum())),
         "queries": None, "similarity": None, "right": right, "broken": broken,
     }  # fmt: skip
 
@@ -128,10 +127,11 @@ def _marked(before: Text, after: Text) -> list[Any]:
     return out
 
 
-def _against(
-    student: Student, teacher: Student, filler: Filler, suite: Suite, rows: list[int], folder: Path, talk: Talk
-) -> list[Text]:  # fmt: skip
-    """The rows as the generator writes them once it has learned to part the student from the teacher; kept, and found again."""
+def _against(student: Student, teacher: Student, filler: Filler, suite: Suite, rows: list[int], folder: Path, talk: Talk) -> list[Text]:
+    """The rows as the generator writes them once it has learned to part the student from the teacher; kept, and found again.
+
+    The loop's own lines would call the measure of its looks a perplexity, so what it reached is said here.
+    """
     attack = suite.attack
     assert attack is not None
     method = Parting(mask=attack.mask, generator_steps=1, generator_rate=attack.rate)

@@ -65,7 +65,7 @@ def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
     for suite in found:
         for student in students:
             why = suites.check(suite, student.name, student.labels, student.trained)
-            if not why and not suite.attack and suite.format != "glue" and bool(suite.pair) != student.paired:
+            if not why and not suite.attack and bool(suite.pair) != student.paired:
                 reads, has = ("pairs of texts", "single texts")[:: 1 if student.paired else -1]
                 why = f"suite {suite.name}: has {has}, and {student.name} reads {reads}; leave one of them out"
             faults += [("", why)] if why else []
