@@ -248,7 +248,7 @@ def test_an_encoder_without_a_head_gets_one_trained_once_and_its_perplexity_is_r
 def test_attacks_refuse_in_one_sentence(tmp_path, encoder):
     looker = sentiment(tmp_path)
     for change, said in (
-        ("characters.attack.masked=x", "attack.masked: has no effect on typing errors"),
+        ("characters.attack.masked=x", "attack.masked: has no effect on an attack by characters"),
         ("characters.attack.queries=0", "attack.queries: must be 1 or more"),
         ("characters.labels={a: b}", None),
         ("characters.attack=null", "holds the settings of kind attack"),

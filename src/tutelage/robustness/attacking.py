@@ -25,6 +25,15 @@ SHOWN = 10
 """Broken texts on the page."""
 
 
+def rows_of(student: Student, examples: int) -> dict[str, int]:
+    """The rows of the student's test part that are attacked, drawn by the hash of their text, by a digest of text and label."""
+    split = student.data.splits["test"]
+    columns = [split.columns[name] for name in ("text", "pair") if name in split.columns]
+    hashes = np.array([_parts.key(row) for row in zip(*columns, strict=True)], dtype=np.uint64)
+    first = np.argsort(hashes, kind="stable")[:examples]
+    return {records.digest(*(c[i] for c in columns), int(split.gold[i]))[:24]: int(i) for i in first}
+
+
 class Attacker:
     """One attack against student after student, with the same settings and the same models beside them."""
 
@@ -39,7 +48,7 @@ class Attacker:
 
         What has ended stands in a file of the folder; the same call goes on behind it. Rows depend on nothing but their text.
         """
-        rows, filler = self.rows(student), self.filler(student)
+        rows, filler = rows_of(student, self.attack.examples), self.filler(student)
         beside = [self.encoder.digest if self.encoder else "", filler.digest if filler else ""]
         settings = {k: v for k, v in config.dump(self.attack).items() if k not in ("examples", "seconds")}
         path = self.folder / f"{self.suite.name}-{records.digest(student.digest, settings, beside)[:16]}.jsonl"
@@ -60,14 +69,6 @@ class Attacker:
             log.close()
         facts = summed([done[key] for key in rows if key in done], len(rows))
         return {**facts, "perplexity": filler.perplexity if filler else None, "masked": self.attack.masked if filler else None}
-
-    def rows(self, student: Student) -> dict[str, int]:
-        """The rows of the student's test part that are attacked, in order, by a digest of their text and label."""
-        split = student.data.splits["test"]
-        columns = [split.columns[name] for name in ("text", "pair") if name in split.columns]
-        hashes = np.array([_parts.key(row) for row in zip(*columns, strict=True)], dtype=np.uint64)
-        first = np.argsort(hashes, kind="stable")[: self.attack.examples]
-        return {records.digest(*(c[i] for c in columns), int(split.gold[i]))[:24]: int(i) for i in first}
 
     def _search(self, student: Student, row: int) -> Search:
         split = student.data.splits["test"]
@@ -125,18 +126,25 @@ def summed(done: list[dict[str, Any]], of: int) -> dict[str, Any]:
     broken = [row for row in done if row["status"] == "broken"]
     attacked = [row for row in done if row["status"] != "wrong"]
     held = len(attacked) - len(broken)
-    success = accuracy(len(broken), len(attacked)) if attacked else None
     return {
         **(accuracy(held, len(done)) if done else {"accuracy": None, "low": None, "high": None, "rows": 0}),
         "wanted": of,
         "clean": len(attacked) / len(done) if done else None,
         "drop": len(broken) / len(done) if done else None,
-        "success": success and {"value": success["accuracy"], "low": success["low"], "high": success["high"], "rows": success["rows"]},
+        "success": success(len(broken), len(attacked)),
         "queries": _mean([row["queries"] for row in attacked]),
         "changed": _mean([row["changed"] / max(1, row["words"]) for row in broken]),
         "similarity": _mean([row["similarity"] for row in broken if row["similarity"] is not None]),
         "examples": [row["pieces"] for row in broken[:SHOWN]],
     }
+
+
+def success(broken: int, attacked: int) -> dict[str, float] | None:
+    """The share of texts that were right and no longer are, with Wilson's interval; None where none was right."""
+    if not attacked:
+        return None
+    found = accuracy(broken, attacked)
+    return {"value": found["accuracy"], "low": found["low"], "high": found["high"], "rows": attacked}
 
 
 def _mean(values: list[float]) -> float | None:

@@ -22,6 +22,7 @@ from ..methods._method import Facts, Method, Stage
 from ..models import load
 from ..recipe import Training
 from ..seeds import stream
+from ..tasks._task import Encoded
 from .attacks import STOP_WORDS, Words
 from .students import Student
 
@@ -85,6 +86,12 @@ class Filler:
         return out
 
 
+def facts_of(student: Student, tokenizer: Any, train: Encoded, training: Training) -> Facts:
+    """What a method that trains a generator on the student's task may know."""
+    return Facts(training.steps or 0, -(-len(train) // training.batch_size), {}, {}, {}, None, 0, student.task.kind,
+                 mask_token=tokenizer.mask_token_id, special_tokens=tuple(tokenizer.all_special_ids))  # fmt: skip
+
+
 def fill_by(name: str, student: Student, *, steps: int, store: Path, seed: int, talk: Talk) -> Filler:
     """The masked language model `name`; without a head for it, one is trained on the student's own task and kept in `store`.
 
@@ -101,8 +108,7 @@ def fill_by(name: str, student: Student, *, steps: int, store: Path, seed: int, 
     key = records.digest(load.weights_digest(loaded.model), train.digest, dev.digest, config.dump(method), config.dump(training), seed)[:16]
     folder = store / f"masked-{key}"
     if not (folder / "model/perplexity.json").exists():
-        facts = Facts(steps, -(-len(train) // training.batch_size), {}, {}, {}, None, 0, student.task.kind,
-                      mask_token=loaded.tokenizer.mask_token_id, special_tokens=tuple(loaded.tokenizer.all_special_ids))  # fmt: skip
+        facts = facts_of(student, loaded.tokenizer, train, training)
         job = Job(f"head of {name}", method, student.task, training, seed, facts, {"generator": loaded.model},
                   lambda role, stage: None, train, dev, folder, student.machine, talk)  # fmt: skip
         loop = Loop(job)

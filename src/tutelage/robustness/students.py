@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,15 @@ from .reading import Text
 
 
 class Student:
-    """A student with its task; `name` is what the table calls it."""
+    """A student with its task; `name` is what the table calls it. A folder that names no task has that of the student `like`."""
 
-    def __init__(self, name: str, folder: str, machine: Machine):
+    def __init__(self, name: str, folder: str, machine: Machine, like: Student | None = None):
         self.name, self.folder, self.machine = name, folder, machine
-        one = judge.opened(folder)
+        one = judge.opened(folder, like=like.known if like else None)
         if one.task.auto != "AutoModelForSequenceClassification" or one.task.kind != "choice":
             raise ModelError(f"{folder}: is no student that gives texts one label of several; leave it out")
         self.task, self.data, self.tokenizer, self.trained = one.task, one.data, one.loaded.tokenizer, one.known.get("task", {})
+        self.known: Mapping[str, Any] = one.known
         self.model = one.loaded.model.to(machine.device).eval()
         self.labels = self.data.labels
         self.paired = "pair" in self.data.splits["test"].columns
@@ -72,13 +74,7 @@ def accuracy(right: int, of: int) -> dict[str, float]:
 
 def named(folders: Sequence[str]) -> dict[str, str]:
     """A short name for each folder: its own, with as much of its path before it as tells it apart."""
-    paths = [Path(folder).resolve().parts for folder in dict.fromkeys(folders)]
-    out, depth = {}, 1
-    while True:
-        short = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(short)) == len(short):
-            break
+    paths, depth = {Path(folder).resolve().parts: folder for folder in folders}, 1
+    while len({parts[-depth:] for parts in paths}) < len(paths):
         depth += 1
-    for name, folder in zip(short, dict.fromkeys(folders), strict=True):
-        out[name] = folder
-    return out
+    return {"/".join(parts[-depth:]): folder for parts, folder in paths.items()}

@@ -56,8 +56,9 @@ class Expectation:
 class Attack:
     """How texts are changed until the student errs, the same for every student."""
 
-    by: Literal["characters", "words"] = "words"
-    """Typing errors drawn at random, or words that a masked language model puts in place of those that matter most."""
+    by: Literal["characters", "words", "unified"] = "words"
+    """Typing errors drawn at random; words that a masked language model puts in place of those that matter most; or texts that
+    such a model, trained to part each student from the teacher, writes for all of them."""
     examples: Count = 100
     """Rows of the student's own test part, drawn by the hash of their text."""
     queries: Count = 200
@@ -79,10 +80,31 @@ class Attack:
     seed: int = 0
     """What random changes are drawn from."""
 
+    teacher: str | None = None
+    """The teacher of `unified`: a folder. A text counts while the teacher gets it right."""
+    mask: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Probability that the generator of `unified` writes a token anew."""
+    steps: Count = 200
+    """Optimizer steps of 32 training rows that the generator has against each student."""
+    rate: Positive = 5e-5
+    """The generator's peak learning rate."""
+
     def faults(self) -> Iterator[tuple[str, str]]:
-        for name in ("masked", "prepare", "encoder", "similarity"):
-            if self.by == "characters" and getattr(self, name) != getattr(Attack, name):
-                yield name, "has no effect on typing errors; leave it out"
+        searching, filling, parting = (
+            ("queries", "seconds", "changes", "candidates"),
+            ("masked", "prepare"),
+            ("teacher", "mask", "steps", "rate"),
+        )
+        idle = {
+            "characters": (*filling, "encoder", "similarity", *parting),
+            "words": parting,
+            "unified": (*searching, "encoder", "similarity"),
+        }[self.by]
+        for name in idle:
+            if getattr(self, name) != getattr(Attack, name):
+                yield name, f"has no effect on an attack by {self.by}; leave it out"
+        if self.by == "unified" and not self.teacher:
+            yield "teacher", "must name the teacher's folder, such as --set unified.attack.teacher=FOLDER"
 
 
 @settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..engine.machine import Machine
 from ..engine.talk import Talk
 from ..errors import ConfigError, DataError
 from ..report import robustness as report
-from . import checklist, reading, scoring, suites
+from . import checklist, reading, scoring, suites, unified
 from .attacking import Attacker
 from .students import Student, named
 from .suites import Suite
@@ -54,8 +54,8 @@ def _facts(students: Sequence[Student], found: Sequence[Suite], read: dict[str, 
             facts["students"][student.name] = {"folder": student.folder, "labels": list(student.labels), **student.at_home()}
             advance(1, student.name)
     for suite in found:
-        tried = Attacker(suite, place / "attacks", talk).tried if suite.attack else _trial(suite, read[suite.name])
-        facts["suites"][suite.name] = _column(suite, students, read[suite.name], facts["students"], tried, Talk() if suite.attack else talk)
+        cells = _cells(suite, students, read[suite.name], place / "attacks", talk)
+        facts["suites"][suite.name] = _column(suite, cells, read[suite.name], facts["students"])
     return facts | {"surroundings": records.surroundings(), "settings": {s.name: config.dump(s) for s in found}}
 
 
@@ -65,7 +65,7 @@ def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
     for suite in found:
         for student in students:
             why = suites.check(suite, student.name, student.labels, student.trained)
-            if not why and not suite.attack and suite.format != "glue" and bool(suite.pair) != student.paired:
+            if not why and not suite.attack and bool(suite.pair) != student.paired:
                 reads, has = ("pairs of texts", "single texts")[:: 1 if student.paired else -1]
                 why = f"suite {suite.name}: has {has}, and {student.name} reads {reads}; leave one of them out"
             faults += [("", why)] if why else []
@@ -75,7 +75,7 @@ def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
 
 def _read(suite: Suite, students: Sequence[Student], talk: Talk) -> Any:
     if suite.attack:
-        return None
+        return suite.attack.teacher and Student("teacher", suite.attack.teacher, students[0].machine, students[0])
     if suite.kind == "checklist":
         return reading.tests(suite)
     part = reading.labelled(suite)
@@ -89,28 +89,33 @@ def _read(suite: Suite, students: Sequence[Student], talk: Talk) -> Any:
     return part
 
 
-def _trial(suite: Suite, read: Any) -> Callable[[Student], dict[str, Any]]:
-    """What tries a student on a suite that was read."""
-    return lambda student: checklist.tried(student, suite, read) if suite.kind == "checklist" else scoring.tried(student, suite, read)
-
-
-def _column(
-    suite: Suite, students: Sequence[Student], read: Any, home: Mapping[str, Any], tried: Callable[[Student], dict[str, Any]], talk: Talk
-) -> dict[str, Any]:
-    """All students on one suite."""
+def _cells(suite: Suite, students: Sequence[Student], read: Any, folder: Path, talk: Talk) -> dict[str, dict[str, Any]]:
+    """What every student comes to on a suite, by name; `read` is its teacher, its tests or its rows."""
+    if suite.attack and suite.attack.by == "unified":
+        return unified.tried(suite, students, read, folder, talk)
+    if suite.attack:
+        attacker = Attacker(suite, folder, talk)
+        return {student.name: attacker.tried(student) for student in students}
+    tried = checklist.tried if suite.kind == "checklist" else scoring.tried
+    out: dict[str, dict[str, Any]] = {}
     with talk.task(suite.name, len(students)) as advance:
-        cells: dict[str, dict[str, Any]] = {}
         for student in students:
-            cells[student.name] = tried(student)
+            out[student.name] = tried(student, suite, read)
             advance(1, student.name)
+    return out
+
+
+def _column(suite: Suite, cells: dict[str, dict[str, Any]], read: Any, home: Mapping[str, Any]) -> dict[str, Any]:
+    """The students on one suite: ranks, what each loses from home, and differences on the same rows."""
     rights = {name: cell.pop("right") for name, cell in cells.items() if "right" in cell}
-    for name in rights:
-        cells[name] |= scoring.drop(home[name], cells[name])
     scoring.rank(cells, "accuracy", {name: row["at_chance"] for name, row in home.items()})
     out: dict[str, Any] = {"kind": suite.kind, "summary": suite.summary, "students": cells}
-    if rights:
+    if rights and not suite.attack:
+        for name in rights:
+            cells[name] |= scoring.drop(home[name], cells[name])
         counted = Counter(read.labels)
         out |= {"source": read.source, "rows": len(read), "total": read.total, "majority": max(counted.values()) / len(read)}
+    if rights:
         first, *others = rights
         out["differences"] = [{"a": name, "b": first, **scoring.apart(rights[name], rights[first])} for name in others]
     return out
