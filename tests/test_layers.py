@@ -19,7 +19,7 @@ LAYERS = [
     {"report", "catalogue"},
     {"engine"},
     {"echo", "answers"},
-    {"verbs"},
+    {"verbs", "spacy_pipe"},
     {"cli_answers", "cli_coref"},
     {"cli", "__init__", "__main__"},
 ]
