@@ -19,7 +19,7 @@ LAYERS = [
     {"report", "catalogue"},
     {"engine"},
     {"echo", "answers", "robustness", "study"},
-    {"verbs"},
+    {"verbs", "spacy_pipe"},
     {"cli_answers", "cli_coref", "cli_robustness", "cli_study"},
     {"cli", "__init__", "__main__"},
 ]
