@@ -18,9 +18,9 @@ from ..config import Count, NonNegative, settings
 from ..coref import formats, jsonlines, scores
 from ..coref.documents import Document, Span, some
 from ..errors import DataError, ModelError
-from ..records import digest
 from ..rows import Batch, Rows, Seen, Term
 from . import _documents
+from ._mentions import Places, documents_of, tokens_of
 from ._parts import Part
 from ._task import Data, Encoded, Split, Task
 
@@ -32,22 +32,6 @@ CutOff = Annotated[float, Field(gt=0, lt=1)]
 
 THRESHOLDS = tuple(x / 2 for x in range(-12, 9))
 """What is tried on dev."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """The documents behind the rows."""
-
-    documents: list[Document]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all of them."""
-        return digest(list(jsonlines.lines(self.documents)))
-
-    def join(self, other: Places) -> Places:
-        """These, then the other's."""
-        return Places([*self.documents, *other.documents])
 
 
 @settings
@@ -116,7 +100,7 @@ class Coreference(Task):
         parts, notes = _documents.parts_of(self, self._part)
         splits = {}
         for name, part in parts.items():
-            documents = _read(part.texts)
+            documents = documents_of(part.texts)
             if name != "train" and (bare := [d.name for d in documents if d.clusters is None]):
                 raise DataError(f"{part.source}: documents without clusters cannot be scored: {some(bare)}")
             wide = sum(b - a >= self.widest for d in documents for a, b in d.mentions)
@@ -152,7 +136,7 @@ class Coreference(Task):
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
         """Rows of token numbers. Extra columns: `word`, 1 + the word's number; `speaker`, 1 + the speaker's; and `cluster`, for the
         first token of a word and each width that of the span, 0 for none."""
-        documents = _read(split.columns["document"])
+        documents = documents_of(split.columns["document"])
         return self.rows_of(documents, tokenizer, split.gold)
 
     def rows_of(self, documents: Sequence[Document], tokenizer: Any, gold: np.ndarray) -> Encoded:
@@ -161,7 +145,7 @@ class Coreference(Task):
             raise ModelError("task coreference: needs a tokenizer that tells words apart (tokenizer.json); name a model that has one")
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "word", "speaker", "cluster")}
         for one in documents:
-            ids, word = _tokens(one, tokenizer)
+            ids, word = tokens_of(one, tokenizer)
             first = np.searchsorted(word, np.arange(len(one.words)))
             cells = np.zeros((len(ids), self.widest), dtype=np.int32)
             for a, b, number in self._learned(one):
@@ -313,26 +297,3 @@ class Coreference(Task):
             value = float(scores.f1(scores.by_document([right], [said], self.policy), "conll"))
             out.append({"document": right.name, "conll_f1": round(value, 5), "gold": right.clusters, "predicted": said.clusters})
         return out
-
-
-def _read(texts: Sequence[str]) -> list[Document]:
-    return list(jsonlines.read("\n".join(text.strip("\n") for text in texts), Path("documents")))
-
-
-def _tokens(document: Document, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Token numbers and the word of each; a word without a token of its own becomes the unknown one."""
-    ids: list[int] = []
-    word: list[int] = []
-    words = list(document.words)
-    made = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
-    numbers, of = made["input_ids"], made.word_ids()
-    at = 0
-    for i in range(len(words)):
-        mine = []
-        while at < len(of) and of[at] == i:
-            mine.append(numbers[at])
-            at += 1
-        mine = mine or [tokenizer.unk_token_id or 0]
-        ids += mine
-        word += [i] * len(mine)
-    return np.array(ids, dtype=np.int32), np.array(word, dtype=np.int32)
