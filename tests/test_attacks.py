@@ -96,6 +96,12 @@ def test_typing_errors_are_the_seeds_and_change_the_fewest_words_that_mislead():
     assert many.changed == 3
 
 
+def test_stop_words_and_contractions_of_them_are_left_alone():
+    assert [w for w in ("it's", "not", "t", "The", "serious", "film", "isn\u2019t", "rock'n'roll") if attacks.carries(w)] == [
+        "serious", "film", "rock'n'roll",
+    ]  # fmt: skip
+
+
 def test_capitals_are_kept():
     loud = lambda text: np.array([0.1, 0.9] if "GOOD" in text else [0.9, 0.1])
     assert answer(attacks.words("GOOD one", 1, config.build(Attack, {})), loud, lambda place: ["poor"]).pieces[1] == ("GOOD", "POOR")

@@ -82,6 +82,12 @@ class Found:
         return sum(not isinstance(piece, str) for piece in self.pieces)
 
 
+def carries(word: str) -> bool:
+    """Whether a word carries meaning of its own: of two letters or more, and neither a stop word nor a contraction (it's, don't)."""
+    stem, *ending = re.split("['\u2019]", word.lower())
+    return len(word) > 1 and stem not in STOP_WORDS and not (ending == ["t"] and stem.endswith("n"))
+
+
 def marked(before: Words, after: Words) -> tuple[str | tuple[str, str], ...]:
     """The text after as pieces that stayed, and pairs (old, new) for words that did not."""
     out: list[str | tuple[str, str]] = [before.gaps[0]]
@@ -103,7 +109,7 @@ def words(text: str, gold: int, attack: Attack) -> Search:
     [first] = yield "ask", [text]
     if _said(first) != gold:
         return Found("wrong", 1, len(whole.words))
-    places = [i for i, word in enumerate(whole.words) if word.lower() not in STOP_WORDS][: attack.queries // 2]
+    places = [i for i, word in enumerate(whole.words) if carries(word)][: attack.queries // 2]
     without = yield "ask", [str(whole.put(i, "")) for i in places]
     queries, best = 1 + len(places), _right(first, gold)
     order = sorted(range(len(places)), key=lambda k: (_right(without[k], gold), k))

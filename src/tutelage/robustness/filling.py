@@ -23,7 +23,7 @@ from ..models import load
 from ..recipe import Training
 from ..seeds import stream
 from ..tasks._task import Encoded
-from .attacks import STOP_WORDS, Words
+from .attacks import Words, carries
 from .students import Student
 
 REACH = 40
@@ -59,7 +59,7 @@ class Filler:
         for number, token in tokens.items():
             word = token[1:] if starts and token.startswith(starts) else token
             whole = word != token if starts else True
-            if whole and word.isalpha() and word.lower() not in STOP_WORDS and number not in special:
+            if whole and word.isalpha() and carries(word) and number not in special:
                 out[number] = word
         return out
 
