@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import parts
 import pytest
 import torch
 from click.testing import CliRunner
-from coref_documents import DATA, public
+from coref_documents import DATA, public, toys
 from torch.nn.functional import gelu
 from transformers import AutoModelForTokenClassification
 
@@ -27,28 +26,8 @@ from tutelage.models.load import open_model
 from tutelage.rows import Seen
 from tutelage.tasks.coreference import Coreference
 
-NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
 SIZE, WIDEST = 4, 3
 SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
-
-
-def documents(many: int, seed: int, words: int = 40) -> list[Document]:
-    """Documents in which a name means the same wherever it stands, alone or behind an article."""
-    draw, out = random.Random(seed), []
-    for number in range(many):
-        sentences, clusters, place = [], {}, 0
-        while place < words:
-            sentence: list[str] = []
-            for _ in range(3):
-                sentence += [draw.choice(FILLERS[2:]) for _ in range(draw.randint(1, 2))]
-                start, name = place + len(sentence), draw.choice(NAMES)
-                sentence += [draw.choice(FILLERS[:2])] * draw.randint(0, 1) + [name]
-                clusters.setdefault(name, []).append((start, place + len(sentence) - 1))
-            sentences.append(tuple(sentence))
-            place += len(sentence)
-        speakers = tuple(draw.choice("xy") for sentence in sentences for _ in sentence)
-        out.append(Document(f"d{number}", tuple(sentences), tuple(map(tuple, clusters.values())), speakers))
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +39,7 @@ def model(tmp_path_factory) -> Path:
 def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
     for seed, (name, many) in enumerate({"train": 60, "dev": 12, "test": 12}.items()):
-        formats.write(folder / f"{name}.jsonl", documents(many, seed))
+        formats.write(folder / f"{name}.jsonl", toys(many, seed))
     return folder
 
 
@@ -217,7 +196,7 @@ def student(model, files, tmp_path_factory) -> Path:
 
 
 def test_a_student_resolves_a_batch_as_it_resolves_documents_alone_whatever_their_order(student):
-    many = documents(6, 7, words=90)
+    many = toys(6, 7, words=90)
     resolver = tutelage.Coreference.from_pretrained(student, threads=1)
     together, backwards = resolver.predict(many), resolver.predict(many[::-1])[::-1]
     alone = [resolver.predict([one])[0] for one in many]
@@ -238,7 +217,7 @@ def test_characters_of_a_raw_text_are_exactly_the_mentions(student):
 
 
 def test_given_mentions_alone_are_clustered(student):
-    [one] = documents(1, 11)
+    [one] = toys(1, 11)
     resolver = tutelage.Coreference.from_pretrained(student, threads=1, singletons=True)
     [found] = resolver.predict([one], given=True)
     assert found.document.mentions == one.mentions
@@ -321,7 +300,7 @@ def test_predict_refuses_what_it_cannot_do_in_one_sentence(student, files, model
 
 
 def test_the_task_refuses_documents_that_it_cannot_learn_or_score(files, tmp_path):
-    bare = [dataclasses.replace(one, clusters=None) for one in documents(3, 1)]
+    bare = [dataclasses.replace(one, clusters=None) for one in toys(3, 1)]
     formats.write(tmp_path / "bare.jsonl", bare)
     with pytest.raises(errors.DataError, match=r"documents without clusters cannot be scored: d0, d1, d2"):
         task_of(files, dev=str(tmp_path / "bare.jsonl")).load()

@@ -8,6 +8,7 @@ scores within connected parts are ever held; memory stays linear while parts sta
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,15 +40,19 @@ def resolve(f: Factors, *, share: float = 0.3, threshold: float = 0.0, singleton
     """
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
-        known = f.mentions[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
         labels = _joined(f, spans, threshold)
+    return grouped(f.mentions, spans, labels, alone=math.inf if not singletons else 0.0 if given is None else -math.inf)
+
+
+def grouped(mentions: Tensor, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
+    """Spans (spans, 2) by the number of their cluster; one that is alone in it is kept where its mention score is above `alone`."""
+    known = mentions.detach()[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
     places = [(int(first), int(last)) for first, last in spans.tolist()]
     many: dict[int, list[Span]] = {}
     for place, label in zip(places, labels, strict=True):
         many.setdefault(int(label), []).append(place)
     score_of = dict(zip(places, map(float, known), strict=True))
-    kept = [c for c in many.values() if len(c) > 1 or (singletons and (given is not None or score_of[c[0]] > 0))]
-    clusters = tuple(sorted(tuple(sorted(c)) for c in kept))
+    clusters = tuple(sorted(tuple(sorted(c)) for c in many.values() if len(c) > 1 or score_of[c[0]] > alone))
     return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
 
 
@@ -68,8 +73,12 @@ def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
     labels = np.arange(n)
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
-        near = [row[i:] for _, block in _later(f, spans[mine]) for i, row in enumerate(block.cpu().numpy(), 1)]
-        far = np.concatenate(near, dtype=np.float64)
+        far = np.empty(len(mine) * (len(mine) - 1) // 2)
+        at = 0
+        for _, block in _later(f, spans[mine]):
+            for i, row in enumerate(block.cpu().numpy(), 1):
+                far[at : at + len(row) - i] = row[i:]
+                at += len(row) - i
         top = far.max()
         np.subtract(top, far, out=far)
         labels[mine] = mine[0] + n * fcluster(linkage(far, "average"), top - threshold, "distance")
