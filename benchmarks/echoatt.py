@@ -15,7 +15,6 @@ and caches for decoding. `MiB` is the most memory that one call took beyond what
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory import peak
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from tutelage.echo.price import price
@@ -110,23 +110,6 @@ def bound(model: Any, what: str, rows: int, tokens: int, item: int) -> float:
         return before / (found["parameters"] * item + cache)
     head = 2 * model.config.hidden_size * model.config.vocab_size
     return (found["flops"] - head) / (found["flops"] * (1 - found["flops_saved"]) - head)
-
-
-def peak(call: Callable[[], None]) -> float | None:
-    """MiB that a call takes beyond what the process holds before it."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = held("VmRSS")
-        call()
-        return held("VmHWM") - before
-    except OSError:
-        return None
-
-
-def held(name: str) -> float:
-    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name)]
-    return int(line.split()[1]) / 1024
 
 
 def measure(given: argparse.Namespace) -> list[dict[str, Any]]:

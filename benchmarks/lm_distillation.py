@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from echoatt import SHAPES, entries, peak
+from echoatt import SHAPES, entries
+from memory import peak
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 

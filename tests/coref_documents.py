@@ -1,8 +1,9 @@
-"""Documents of coreference for tests: the public ones, and random ones."""
+"""Documents of coreference for tests: the public ones, random ones, and ones that can be learned."""
 
 from __future__ import annotations
 
 import os
+import random
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,7 @@ DATA = Path(os.environ.get("TUTELAGE_DATA") or "/nowhere")
 public = pytest.mark.skipif(not (DATA / "coref").is_dir(), reason="needs coref/ below the folder TUTELAGE_DATA")
 scorer = pytest.mark.skipif(not (DATA / "coref-scorer").is_dir(), reason="needs coref-scorer/ below the folder TUTELAGE_DATA")
 
+NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
 _WORDS = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=5)
 
 
@@ -49,3 +51,22 @@ def documents(draw, *, text: bool = False, crossing: bool = False, name: str = "
             written += word + draw(st.sampled_from([" ", " ", "", "\n", "\n\n", "\t ", "  "]))
         about |= {"text": written, "offsets": np.array(offsets)}
     return Document(name, sentences, **about)
+
+
+def toys(many: int, seed: int, words: int = 40) -> list[Document]:
+    """Documents in which a name means the same wherever it stands, alone or behind an article."""
+    draw, out = random.Random(seed), []
+    for number in range(many):
+        sentences, clusters, place = [], {}, 0
+        while place < words:
+            sentence: list[str] = []
+            for _ in range(3):
+                sentence += [draw.choice(FILLERS[2:]) for _ in range(draw.randint(1, 2))]
+                start, name = place + len(sentence), draw.choice(NAMES)
+                sentence += [draw.choice(FILLERS[:2])] * draw.randint(0, 1) + [name]
+                clusters.setdefault(name, []).append((start, place + len(sentence) - 1))
+            sentences.append(tuple(sentence))
+            place += len(sentence)
+        speakers = tuple(draw.choice("xy") for sentence in sentences for _ in sentence)
+        out.append(Document(f"d{number}", tuple(sentences), tuple(map(tuple, clusters.values())), speakers))
+    return out

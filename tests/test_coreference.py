@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import random
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import parts
 import pytest
 import torch
 from click.testing import CliRunner
-from coref_documents import DATA, public
+from coref_documents import DATA, public, toys
 from torch.nn.functional import gelu
 from transformers import AutoModelForTokenClassification
 
@@ -28,28 +27,8 @@ from tutelage.models.load import open_model
 from tutelage.rows import Seen
 from tutelage.tasks.coreference import THRESHOLDS, Coreference
 
-NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
 SIZE, WIDEST = 4, 3
 SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
-
-
-def documents(many: int, seed: int, words: int = 40) -> list[Document]:
-    """Documents in which a name means the same wherever it stands, alone or behind an article."""
-    draw, out = random.Random(seed), []
-    for number in range(many):
-        sentences, clusters, place = [], {}, 0
-        while place < words:
-            sentence: list[str] = []
-            for _ in range(3):
-                sentence += [draw.choice(FILLERS[2:]) for _ in range(draw.randint(1, 2))]
-                start, name = place + len(sentence), draw.choice(NAMES)
-                sentence += [draw.choice(FILLERS[:2])] * draw.randint(0, 1) + [name]
-                clusters.setdefault(name, []).append((start, place + len(sentence) - 1))
-            sentences.append(tuple(sentence))
-            place += len(sentence)
-        speakers = tuple(draw.choice("xy") for sentence in sentences for _ in sentence)
-        out.append(Document(f"d{number}", tuple(sentences), tuple(map(tuple, clusters.values())), speakers))
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +40,7 @@ def model(tmp_path_factory) -> Path:
 def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
     for seed, (name, many) in enumerate({"train": 60, "dev": 12, "test": 12}.items()):
-        formats.write(folder / f"{name}.jsonl", documents(many, seed))
+        formats.write(folder / f"{name}.jsonl", toys(many, seed))
     return folder
 
 
@@ -175,7 +154,7 @@ def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
     for threshold, found in zip((-1.0, 0.0, 1.0), many, strict=True):
         assert found.clusters == linking.resolve(f, share=1.0, threshold=threshold, singletons=True).clusters
     task = task_of(files)
-    one = documents(1, 5)
+    one = toys(1, 5)
     encoded = task.rows_of(one, parts.tokenizer(), np.array([1]))
     torch.manual_seed(1)
     outputs = {"factors": torch.randn(int(encoded.lengths[0]), grid.count(16, 5)).numpy()}
@@ -239,7 +218,7 @@ def student(model, files, tmp_path_factory) -> Path:
 
 
 def test_a_student_resolves_a_batch_as_it_resolves_documents_alone_whatever_their_order(student):
-    many = documents(6, 7, words=90)
+    many = toys(6, 7, words=90)
     resolver = tutelage.Coreference.from_pretrained(student, threads=1)
     together, backwards = resolver.predict(many), resolver.predict(many[::-1])[::-1]
     alone = [resolver.predict([one])[0] for one in many]
@@ -266,7 +245,7 @@ def test_characters_of_a_raw_text_are_exactly_the_mentions(student):
 
 
 def test_given_mentions_alone_are_clustered(student):
-    [one] = documents(1, 11)
+    [one] = toys(1, 11)
     resolver = tutelage.Coreference.from_pretrained(student, threads=1, singletons=True)
     [found] = resolver.predict([one], given=True)
     assert found.document.mentions == one.mentions
@@ -358,7 +337,7 @@ def test_predict_refuses_what_it_cannot_do_in_one_sentence(student, files, model
 
 
 def test_the_task_refuses_documents_that_it_cannot_learn_or_score(files, tmp_path):
-    bare = [dataclasses.replace(one, clusters=None) for one in documents(3, 1)]
+    bare = [dataclasses.replace(one, clusters=None) for one in toys(3, 1)]
     formats.write(tmp_path / "bare.jsonl", bare)
     with pytest.raises(errors.DataError, match=r"documents without clusters cannot be scored: d0, d1, d2"):
         task_of(files, dev=str(tmp_path / "bare.jsonl")).load()
@@ -392,7 +371,7 @@ def test_a_study_draws_documents_as_the_scorer_does(files):
     from tutelage.study import statistics
 
     task = task_of(files)
-    gold, said = documents(12, 1), [dataclasses.replace(d, clusters=d.clusters[: 1 + i % 3]) for i, d in enumerate(documents(12, 1))]
+    gold, said = toys(12, 1), [dataclasses.replace(d, clusters=d.clusters[: 1 + i % 3]) for i, d in enumerate(toys(12, 1))]
     truth, told = (np.array([*side, None], dtype=object)[:-1] for side in (gold, said))
     drawn = statistics.metric_draws("conll_f1", [{"each": task.sums(told, truth)}, {"each": task.sums(truth, truth)}])
     assert drawn.shape[1] == 2 and np.allclose(drawn[:, 1], 1.0)

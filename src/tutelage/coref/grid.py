@@ -79,12 +79,18 @@ def factors(token: Tensor, first: Tensor, last: Tensor, speakers: Tensor, *, siz
     parts = zip(sizes, token.split(list(sizes.values()), -1), strict=True)
     made = {name: part[last if name in ("end", "b", "e", "v", "gg", "hh") else first].float() for name, part in parts}
     made["start"], made["end"] = made["start"][:, 0], made["end"][:, 0]
-    heads, tails = _blocks(made["a"], widest), _ahead(made["b"], widest)
-    inner = _cells((heads @ tails.transpose(1, 2)).float(), widest)[: len(first)] / math.sqrt(size)
-    place = torch.arange(len(first), device=first.device)[:, None] + torch.arange(widest, device=first.device)
-    past = place >= len(first)
-    found = made["start"][:, None] + made["end"][place.clamp(max=len(first) - 1)] + inner + made["width"]
-    return Factors(**made, speakers=speakers, mentions=found.masked_fill(past, NEVER))
+    mentions = span_scores(made["start"], made["end"], made["a"], made["b"], made["width"])
+    return Factors(**made, speakers=speakers, mentions=mentions)
+
+
+def span_scores(start: Tensor, end: Tensor, a: Tensor, b: Tensor, width: Tensor) -> Tensor:
+    """(words, widest): start_i + end_{i+w} + a_i . b_{i+w} / sqrt(size) + width_{i,w} of the span from word i over w more words; NEVER
+    past the end."""
+    n, widest = width.shape
+    inner = _cells((_blocks(a, widest) @ _ahead(b, widest).transpose(1, 2)).float(), widest)[:n] / math.sqrt(a.shape[1])
+    last = torch.arange(n, device=start.device)[:, None] + torch.arange(widest, device=start.device)
+    found = start[:, None] + end[last.clamp(max=n - 1)] + inner + width
+    return found.masked_fill(last >= n, NEVER)
 
 
 def _blocks(rows: Tensor, widest: int, more: int = 0) -> Tensor:
@@ -127,11 +133,16 @@ def _shares(f: Factors, queries: Tensor, first: Tensor, last: Tensor) -> tuple[T
     size, own = f.s.shape[1], queries[:, 0]
     q = nn.functional.gelu(f.u[own] + f.v[queries[:, 1]])
     starts, ends = q[:, :size] @ f.s[first].T / math.sqrt(size), q[:, size:] @ f.e[last].T / math.sqrt(size)
+    return starts.float() + around(f.near, f.who, f.speakers, own, first), ends.float()
+
+
+def around(near: Tensor, who: Tensor, speakers: Tensor, own: Tensor, first: Tensor) -> Tensor:
+    """(queries, cells): what distance and speakers add, by a query's first word (queries,) and a cell's (cells,)."""
     gap = first[None] - own[:, None]
     bucket = (gap.abs() + 1).float().log2().long().clamp(max=DISTANCES // 2 - 1) + DISTANCES // 2 * (gap > 0)
-    mine, others = f.speakers[own][:, None], f.speakers[first][None]
-    who = torch.where((mine == 0) | (others == 0), 0, torch.where(mine == others, 1, 2))
-    return starts.float() + f.near[own].gather(1, bucket) + f.who[own].gather(1, who), ends.float()
+    mine, others = speakers[own][:, None], speakers[first][None]
+    same = torch.where((mine == 0) | (others == 0), 0, torch.where(mine == others, 1, 2))
+    return near[own].gather(1, bucket) + who[own].gather(1, same)
 
 
 def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
@@ -144,13 +155,13 @@ def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
 def scores(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
     """(queries, cells): the grid of each query (queries, 2) at the cells (cells, 2), with the pair term."""
     starts, ends = _shares(f, queries, cells[:, 0], cells[:, 1])
-    return known(f, cells) + starts + ends + _pairs(f, queries, cells)
+    return known(f.mentions, cells) + starts + ends + _pairs(f, queries, cells)
 
 
-def known(f: Factors, spans: Tensor) -> Tensor:
-    """(spans,): the null query's score of spans (spans, 2); 0 for one that is wider than it looks."""
-    width, widest = spans[:, 1] - spans[:, 0], f.mentions.shape[1]
-    return torch.where(width < widest, f.mentions[spans[:, 0], width.clamp(max=widest - 1)], 0.0)
+def known(mentions: Tensor, spans: Tensor) -> Tensor:
+    """(spans,): the null query's score, of `mentions` (words, widest), of spans (spans, 2); 0 for one that is wider than it looks."""
+    width, widest = spans[:, 1] - spans[:, 0], mentions.shape[1]
+    return torch.where(width < widest, mentions[spans[:, 0], width.clamp(max=widest - 1)], 0.0)
 
 
 def clusters_loss(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tensor) -> Tensor:

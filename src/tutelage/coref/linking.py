@@ -8,6 +8,7 @@ scores within connected parts are ever held; memory stays linear while parts sta
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -47,19 +48,20 @@ def at_thresholds(
     """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
-        value = known(f, spans).cpu().numpy()
         labels = _joined(f, spans, thresholds)
+    alone = math.inf if not singletons else 0.0 if given is None else -math.inf
+    return [grouped(f.mentions, spans, one, alone) for one in labels]
+
+
+def grouped(mentions: Tensor, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
+    """Spans (spans, 2) by the number of their cluster; one that is alone in it is kept where its mention score is above `alone`."""
+    value = known(mentions.detach(), spans).cpu().numpy()
     places = [(int(first), int(last)) for first, last in spans.tolist()]
     score_of = dict(zip(places, map(float, value), strict=True))
-    return [_found(places, one, score_of, singletons, given is not None) for one in labels]
-
-
-def _found(places: list[Span], labels: np.ndarray, score_of: dict[Span, float], singletons: bool, given: bool) -> Found:
     many: dict[int, list[Span]] = {}
     for place, label in zip(places, labels, strict=True):
         many.setdefault(int(label), []).append(place)
-    kept = [c for c in many.values() if len(c) > 1 or (singletons and (given or score_of[c[0]] > 0))]
-    clusters = tuple(sorted(tuple(sorted(c)) for c in kept))
+    clusters = tuple(sorted(tuple(sorted(c)) for c in many.values() if len(c) > 1 or score_of[c[0]] > alone))
     return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
 
 
@@ -80,8 +82,12 @@ def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.n
     labels = [np.arange(n) for _ in thresholds]
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
-        near = [row[i:] for _, block in _later(f, spans[mine]) for i, row in enumerate(block.cpu().numpy(), 1)]
-        far = np.concatenate(near, dtype=np.float64)
+        far = np.empty(len(mine) * (len(mine) - 1) // 2)
+        at = 0
+        for _, block in _later(f, spans[mine]):
+            for i, row in enumerate(block.cpu().numpy(), 1):
+                far[at : at + len(row) - i] = row[i:]
+                at += len(row) - i
         top = far.max()
         np.subtract(top, far, out=far)
         tree = linkage(far, "average")

@@ -25,6 +25,8 @@ from ._parts import Part
 from ._task import Data, Encoded, Split, Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..coref import linking
 
 CutOff = Annotated[float, Field(gt=0, lt=1)]
@@ -167,11 +169,15 @@ class Coreference(Task):
         """'label' counts mentions, 1 at least for a document with clusters."""
         return super().counts(encoded, index) | {"label": float(np.maximum(encoded.gold[index], 0).sum())}
 
+    def factors(self, token: Tensor, first: Tensor, last: Tensor, speakers: Tensor) -> Any:
+        """What follows from a document's tokens (tokens, numbers), by each word's first and last one and its speaker."""
+        from ..coref import grid
+
+        return grid.factors(token, first, last, speakers, size=self.size, widest=self.widest)
+
     def _factors(self, seen: Seen, batch: Batch) -> list[tuple[Any, Any]]:
         """Each document's factors and (words, widest) of clusters."""
         import torch
-
-        from ..coref import grid
 
         if "factors" not in seen.memo:
             made = []
@@ -181,7 +187,7 @@ class Coreference(Task):
                 steps = word[1:] != word[:-1]
                 edge = torch.ones(1, dtype=torch.bool, device=word.device)
                 first, last = torch.cat([edge, steps]).nonzero()[:, 0], torch.cat([steps, edge]).nonzero()[:, 0]
-                f = grid.factors(token, first, last, batch.extra["speaker"][row][first], size=self.size, widest=self.widest)
+                f = self.factors(token, first, last, batch.extra["speaker"][row][first])
                 made.append((f, batch.extra["cluster"][row][first]))
             seen.memo["factors"] = made
         return seen.memo["factors"]
