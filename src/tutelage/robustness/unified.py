@@ -89,7 +89,7 @@ def tried(suite: Suite, students: Sequence[Student], teacher: Student, folder: P
     if not len(keep):
         raise ConfigError(f"suite {suite.name}: the teacher gets none of the {len(pool)} texts right; mask less with attack.mask")
     owner, kept = owner[keep], [pool[i] for i in keep]
-    pieces = [_marked(before[i], text) for i, text in zip(owner, kept, strict=True)]
+    pieces = [_marked(_spelled(before[i], teacher.tokenizer), text) for i, text in zip(owner, kept, strict=True)]
     about = {"changed": float(np.mean([_changed(one) for one in pieces])), "perplexity": filler.perplexity, "masked": attack.masked}
     out = {student.name: {**_cell(student, before, kept, owner, gold), **about} for student in students}
     for cell in out.values():
@@ -114,6 +114,13 @@ def _changed(pieces: list[Any]) -> float:
     """The share of a text's words that were written anew."""
     all_of = sum(len((p if isinstance(p, str) else p[0]).split()) for p in pieces)
     return sum(len(p[0].split()) for p in pieces if not isinstance(p, str)) / max(1, all_of)
+
+
+def _spelled(text: Text, tokenizer: Any) -> Text:
+    """A text as the tokenizer spells it, so that its blanks and capitals count for no change."""
+    parts = [text] if isinstance(text, str) else text
+    first, *more = [tokenizer.decode(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]) for part in parts]
+    return (first, more[0]) if more else first
 
 
 def _marked(before: Text, after: Text) -> list[Any]:
