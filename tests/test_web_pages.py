@@ -78,6 +78,7 @@ def test_two_judge_one_settles_and_the_export_holds_it(browser, site):
     ada.click("text=Disputes")
     ada.click("main a")
     ada.wait_for_selector("text=History")
+    ada.wait_for_load_state()  # the keys work once the page's script has run
     assert "ann: no" in ada.inner_text("main") and "bob: yes" in ada.inner_text("main")
     ada.keyboard.press("n")
     ada.click("text=Settle")
