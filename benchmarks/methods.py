@@ -8,7 +8,7 @@ with half the epochs and a seed that is used for nothing else. Every finished ce
 `benchmarks/results/methods.jsonl`, with the test rows that it got right as packed bits, so that differences are tested on the
 same rows. Configurations are frozen below; a cell whose configuration differs from the file's is refused, never mixed.
 
-The table: mean test accuracy over seeds, a 95 % interval that draws seeds and rows (bootstrap, 2,000 draws), and for each
+The table: mean test accuracy over seeds, a 95 % interval that draws seeds and rows (bootstrap), and for each
 method the difference to `kd` and to `finetune` over the seeds that both have, with p from a paired t test over seeds,
 corrected by Holm within a task. Five paired seeds say little; the interval matters more than p.
 """
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 import tutelage
 from tutelage import records
+from tutelage.study import statistics
 
 RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
 MAIN = ("finetune", "kd", "annealing", "continuation", "combined")
@@ -154,19 +154,15 @@ def bits(row: dict[str, Any]) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), dtype=np.uint8))[: row["rows"]].astype(float)
 
 
-def interval(blocks: np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """95 % percentile interval of the mean of (seeds, rows), drawing seeds and rows."""
-    rng = np.random.default_rng(0)
-    seeds, rows = blocks.shape
-    means = [blocks[rng.integers(seeds, size=seeds)][:, rng.integers(rows, size=rows)].mean() for _ in range(draws)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
+def interval(blocks: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of (seeds, rows), drawing seeds and rows."""
+    draws = statistics.metric_draws("accuracy", [{"each": block} for block in blocks])
+    assert draws is not None
+    return statistics.over_seeds(draws)
 
 
 def table(task: str) -> list[str]:
     """The task's rows in markdown."""
-    from statsmodels.stats.multitest import multipletests
-
     cells: dict[str, dict[int, dict[str, Any]]] = {}
     for row in known():
         if row["task"] == task and row["seed"] != SEARCH_SEED:
@@ -181,15 +177,13 @@ def table(task: str) -> list[str]:
             if other != method and len(shared) > 1:
                 gap = np.stack([bits(own[s]) - bits(cells[other][s]) for s in shared])
                 found = interval(gap)
-                each = gap.mean(1)
-                p = float(stats.ttest_1samp(each, 0).pvalue) if each.std() else 1.0
+                p = statistics.difference(gap.mean(1))
                 line[other] = f"{100 * gap.mean():+.1f} ({100 * found[0]:.1f} to {100 * found[1]:.1f})"
                 tests.append((line, other, p))
         line["seconds"] = f"{np.mean([r['seconds'] for r in own.values()]):.0f}"
         lines.append(line)
-    if tests:
-        for (line, other, _), p in zip(tests, multipletests([t[2] for t in tests], method="holm")[1], strict=True):
-            line[other] += f", p {p:.2f}"
+    for (line, other, _), p in zip(tests, statistics.holm([t[2] for t in tests]), strict=True):
+        line[other] += f", p {p:.2f}"
     head = ["method", "seeds", "test", "kd", "finetune", "seconds"]
     titles = ["method", "seeds", "test accuracy, % (95 %)", "less kd, points", "less finetune, points", "training, s"]
     out = [f"| {' | '.join(titles)} |", "|" + "---|" * len(head)]

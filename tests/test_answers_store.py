@@ -21,9 +21,10 @@ from test_citations import RECORD
 
 from tutelage.answers import judging, outcomes
 from tutelage.answers.judging import Refused, Rules, Word
-from tutelage.answers.store import MIGRATIONS, Store, now
+from tutelage.answers.store import Store
 from tutelage.answers.tables import Answer, Base, Judgement, Lease, Person
 from tutelage.cited import hagrid
+from tutelage.database.store import now
 from tutelage.errors import ConfigError, DataError
 
 
@@ -88,20 +89,15 @@ def test_migrations_make_the_tables_that_the_code_knows(store):
 
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    assert (MIGRATIONS / "versions").is_dir()
     Store(store.url).close()
 
 
 def test_a_store_of_the_first_version_keeps_its_judgements(url):
     from alembic import command
-    from alembic.config import Config
 
     store = Store(url)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
     with store.engine.execution_options(writes=True).begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0001")
+        command.downgrade(store.alembic(connection), "0001")
     store.take(questions(1))
     people(store, 1)
     with store.writing() as session:

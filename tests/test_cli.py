@@ -14,7 +14,7 @@ from parts import recipe, sentences
 
 from tutelage.cli import main
 
-VERBS = ["distill", "evaluate", "export", "echo", "answers", "coref", "list", "show", "cost", "doctor"]
+VERBS = ["distill", "evaluate", "export", "echo", "study", "answers", "coref", "robustness", "list", "show", "cost", "doctor"]
 
 
 def call(*words: str):
@@ -106,7 +106,7 @@ def test_cost_prints_a_line_a_model(run):
 
 
 def test_list_and_show():
-    assert set(json.loads(call("list", "--json").stdout)) == {"methods", "tasks", "surgery", "recipes"}
+    assert set(json.loads(call("list", "--json").stdout)) == {"methods", "tasks", "surgery", "recipes", "studies", "suites"}
     assert "kd" in call("list", "methods").stdout and "did you mean 'methods'" in fault("list", "method")
     assert yaml.safe_load(call("show", "quickstart", "seed=9").stdout)["seed"] == 9
     assert "temperature: 2.0" in call("show", "kd").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from tutelage.coref import formats, grid, linking, scores
 from tutelage.coref.documents import Document
 from tutelage.models.load import open_model
 from tutelage.rows import Seen
-from tutelage.tasks.coreference import Coreference
+from tutelage.tasks.coreference import THRESHOLDS, Coreference
 
 SIZE, WIDEST = 4, 3
 SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
@@ -118,8 +119,8 @@ def test_mentions_are_taught_word_by_word():
     gold[1, 1] = 1
     total = 0.0
     for i in range(5):
-        right = [float(f.mentions[i, w]) for w in range(WIDEST) if gold[i, w]]
-        wrong = [float(f.mentions[i, w]) for w in range(WIDEST) if not gold[i, w] and i + w < 5]
+        right = [float(f.mentions[i, w].detach()) for w in range(WIDEST) if gold[i, w]]
+        wrong = [float(f.mentions[i, w].detach()) for w in range(WIDEST) if not gold[i, w] and i + w < 5]
         total += np.log1p(np.exp(wrong).sum()) + np.log1p(np.exp(-np.array(right)).sum())
     assert float(grid.mentions_loss(f, gold).detach()) == pytest.approx(total, rel=1e-5)
 
@@ -145,6 +146,24 @@ def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
     found = linking.resolve(f, threshold=threshold, singletons=True, given=spans)
     place = {tuple(span): i for i, span in enumerate(spans.tolist())}
     assert {frozenset(place[s] for s in c) for c in found.clusters} == naive(near, threshold)
+
+
+def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
+    f = random_factors(12, 3, scale=1.5)
+    many = linking.at_thresholds(f, (-1.0, 0.0, 1.0), share=1.0, singletons=True)
+    for threshold, found in zip((-1.0, 0.0, 1.0), many, strict=True):
+        assert found.clusters == linking.resolve(f, share=1.0, threshold=threshold, singletons=True).clusters
+    task = task_of(files)
+    one = toys(1, 5)
+    encoded = task.rows_of(one, parts.tokenizer(), np.array([1]))
+    torch.manual_seed(1)
+    outputs = {"factors": torch.randn(int(encoded.lengths[0]), grid.count(16, 5)).numpy()}
+    values = {}
+    for threshold in THRESHOLDS:
+        fixed = dataclasses.replace(task, threshold=threshold)
+        assert not fixed.calibrates
+        values[threshold] = fixed.score(fixed.predict(outputs, encoded), fixed.truth(encoded))["conll_f1"]
+    assert values[task.calibrated(outputs, encoded).threshold] == max(values.values())
 
 
 # ---- the model
@@ -191,7 +210,10 @@ def student(model, files, tmp_path_factory) -> Path:
     result = tutelage.distill(recipe, out=out)
     assert result.record["models"]["teacher"]["test"]["primary"] > 0.7
     assert result.record["models"]["kd"]["test"]["primary"] > 0.7
+    assert result.record["signals"]["bytes"] > 4 * grid.count(16, 5) * 60 * 40
     assert result.record["models"]["kd"]["test"]["method"] == "bootstrap"
+    chosen = result.record["models"]["kd"]["test"]["calibrated"]["threshold"]
+    assert json.loads((out / "student/tutelage.json").read_text())["task"]["threshold"] == chosen
     return out / "student"
 
 
@@ -210,10 +232,16 @@ def test_a_student_resolves_a_batch_as_it_resolves_documents_alone_whatever_thei
 
 
 def test_characters_of_a_raw_text_are_exactly_the_mentions(student):
-    text = "very good 😀 not the film. is the good, was film!\nand the good"
+    text = "very good 😀 not the film. is the good, was film!\nand the good 😀 not plot very plot is the plot."
     [found] = tutelage.Coreference.from_pretrained(student, threads=1).predict(text)
-    clusters = {frozenset(text[a:b] for a, b in c) for c in found.document.character_clusters}
-    assert frozenset({"good", "the good"}) in clusters and frozenset({"the film", "film"}) in clusters
+    pairs = [
+        (span, place)
+        for cluster, places in zip(found.document.clusters, found.document.character_clusters, strict=True)
+        for span, place in zip(cluster, places, strict=True)
+    ]
+    assert pairs
+    for (first, last), (begin, end) in pairs:
+        assert re.findall(r"\w+|[^\w\s]", text[begin:end]) == list(found.document.words[first : last + 1])
 
 
 def test_given_mentions_alone_are_clustered(student):
@@ -221,6 +249,8 @@ def test_given_mentions_alone_are_clustered(student):
     resolver = tutelage.Coreference.from_pretrained(student, threads=1, singletons=True)
     [found] = resolver.predict([one], given=True)
     assert found.document.mentions == one.mentions
+    wide = dataclasses.replace(one, clusters=(((0, len(one.words) - 1),), *one.clusters))
+    assert (0, len(one.words) - 1) in resolver.predict([wide], given=True)[0].document.mentions, "wider than what is found"
     with pytest.raises(errors.DataError, match="document d0: has no mentions to cluster"):
         resolver.predict([dataclasses.replace(one, clusters=None)], given=True)
 
@@ -232,6 +262,13 @@ def test_a_saved_student_is_read_by_transformers_alone_to_the_same_numbers(stude
     ids = torch.randint(5, 20, (1, 100))
     with torch.no_grad():
         torch.testing.assert_close(net.eval()(input_ids=ids).factors, mine.model(input_ids=ids).factors)
+
+
+def test_the_models_card_says_what_it_is_and_its_lines_run(student, capsys):
+    text = (student / "README.md").read_text()
+    assert "A coreference model of" in text and "pipeline_tag: token-classification" in text
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1].replace("path/to/this/folder", str(student)), {})
+    assert capsys.readouterr().out.strip().startswith("[")
 
 
 def test_the_teachers_rows_leave_no_gradient_where_student_and_teacher_agree(student, files):
@@ -328,3 +365,16 @@ def test_proposed_gold_cells_of_public_documents_come_back_as_their_clusters():
             found.setdefault(int(cluster[i, w]), set()).add((i, i + w))
         wanted = {frozenset(s for s in c if s[1] - s[0] < 30) for c in one.clusters if len(c) > 1}
         assert {frozenset(c) for c in found.values()} == wanted - {frozenset()}
+
+
+def test_a_study_draws_documents_as_the_scorer_does(files):
+    from tutelage.study import statistics
+
+    task = task_of(files)
+    gold, said = toys(12, 1), [dataclasses.replace(d, clusters=d.clusters[: 1 + i % 3]) for i, d in enumerate(toys(12, 1))]
+    truth, told = (np.array([*side, None], dtype=object)[:-1] for side in (gold, said))
+    drawn = statistics.metric_draws("conll_f1", [{"each": task.sums(told, truth)}, {"each": task.sums(truth, truth)}])
+    assert drawn.shape[1] == 2 and np.allclose(drawn[:, 1], 1.0)
+    wanted = scores.bootstrap(scores.by_document(gold, said, "drop"))
+    assert float(drawn[:, 0].mean()) == pytest.approx(wanted["value"], abs=0.02)
+    assert np.quantile(drawn[:, 0], 0.025) == pytest.approx(wanted["low"], abs=0.02)

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from tutelage import catalogue, config, find, recipe
 from tutelage.cli import main
+from tutelage.study import plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -51,7 +52,7 @@ def help_text(verb: str) -> str:
 
 def settings_table(name: str) -> str:
     kind = next((k for k in find.KINDS if name in find.names(k)), None)
-    cls = find.find(kind, name) if kind else getattr(recipe, name)
+    cls = find.find(kind, name) if kind else getattr(recipe, name, None) or getattr(plan, name)
     helped, rows = config.field_help(cls), []
     for field in dataclasses.fields(cls):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -85,7 +86,7 @@ def test_every_verb_and_every_settings_class_stands_in_the_docs():
     blocks = {(what, name) for page in PAGES for _, what, name, _, _ in BLOCK.findall(page.read_text())}
     inner = {f"{verb}_{name}" for verb, group in main.commands.items() for name in getattr(group, "commands", ())}
     assert {name for what, name in blocks if what == "help"} == {"tutelage", *main.commands, *inner}
-    own = {c.__name__ for c in vars(recipe).values() if inspect.isclass(c) and getattr(c, "is_part", False)}
+    own = {c.__name__ for m in (recipe, plan) for c in vars(m).values() if inspect.isclass(c) and getattr(c, "is_part", False)}
     parts = {name for kind in find.KINDS for name in find.names(kind)}
     assert {name for what, name in blocks if what == "settings"} == own | parts
 
@@ -125,6 +126,12 @@ def test_every_page_in_docs_is_on_the_map(page):
 @pytest.mark.parametrize(("page", "text"), [p for p in fenced("yaml") if p.values[1].startswith("# recipe")])
 def test_every_recipe_in_the_docs_is_accepted(page, text):
     recipe.load(config.parse(text, name_of(page)))
+
+
+@pytest.mark.parametrize(("page", "text"), [p for p in fenced("yaml") if p.values[1].startswith("base:")])
+def test_every_study_in_the_docs_is_accepted(page, text, tmp_path):
+    (tmp_path / "study.yaml").write_text(text)
+    assert plan.load(tmp_path / "study.yaml").cells
 
 
 @pytest.mark.parametrize(("page", "text"), fenced("sh"))

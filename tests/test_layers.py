@@ -13,14 +13,14 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
-    {"errors", "find", "config", "seeds", "records", "late"},
+    {"errors", "find", "config", "seeds", "records", "late", "database"},
     {"rows", "losses", "schedules", "cited", "coref"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},
-    {"echo", "answers"},
+    {"echo", "answers", "robustness", "study"},
     {"verbs", "spacy_pipe"},
-    {"cli_answers", "cli_coref"},
+    {"cli_answers", "cli_coref", "cli_robustness", "cli_study"},
     {"cli", "__init__", "__main__"},
 ]
 INSIDE = {"methods": {"rows", "losses", "schedules"}, "tasks": {"rows", "losses"}, "surgery": {"models"}, "models": set(), "recipe": set()}
@@ -63,11 +63,14 @@ def test_imports_point_down(path):
         *[[verb, "--help"] for verb in ("distill", "evaluate", "export", "list", "show", "cost", "doctor")],
         ["echo", "analyze", "--help"],
         ["echo", "plan", "--help"],
+        ["study", "--help"],
         ["answers", "--help"],
         ["answers", "collect", "--help"],
         ["answers", "score", "--help"],
         ["coref", "score", "--help"],
         ["coref", "convert", "--help"],
+        ["robustness", "--help"],
+        ["list", "suites"],
     ],
     ids=" ".join,
 )

@@ -90,6 +90,16 @@ def test_what_a_method_cannot_do_is_one_sentence(changes, sentence, place, tmp_p
         run(place, tree(place, "kd", **changes), out=tmp_path)
 
 
+def test_a_step_that_cannot_be_split_is_refused_before_anything_is_trained(place, tmp_path):
+    made = tree(place, "kd", compare=[{"kind": "dist"}])
+    made["train"]["micro_batch"] = 4
+    with pytest.raises(ConfigError, match="method 'dist' compares the examples of a step"):
+        run(place, made, out=tmp_path)
+    assert not list((tmp_path / "run").glob("*.jsonl"))
+    made["compare"] = [{"kind": "dist", "intra_weight": 0}]
+    assert "dist" in run(place, made, "again", out=tmp_path).record["models"]
+
+
 def test_a_generator_of_another_vocabulary_is_refused(place, tmp_path):
     other = save_tiny(place / "other", depth=1)
     text = (other / "tokenizer.json").read_text().replace('"film"', '"movie"')

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from tutelage.answers import people
 from tutelage.answers.judging import Refused
-from tutelage.answers.store import Store, now
+from tutelage.answers.store import Store
 from tutelage.answers.tables import Person, Visit
+from tutelage.database.store import now
 from tutelage.errors import ConfigError, DataError
 
 PASSWORD = "a long enough word"

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from parts import save_tiny, write_reviews
 
 import tutelage
 from tutelage import catalogue, config
+from tutelage.engine.talk import Talk
+from tutelage.study import plan as plans
+from tutelage.study.cells import Cells
+from tutelage.study.work import Worker
 
 RECIPES = {p.stem: p for p in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))}
 
@@ -60,3 +65,28 @@ def test_a_recipe_that_comes_along_runs(name, place):
 def test_a_recipe_says_what_it_is_in_its_first_line(name):
     line = catalogue.parts("recipes")["recipes"][name]
     assert line.endswith(".") and len(line) < 140
+
+
+STUDIES = {p.stem: p for p in sorted((Path(__file__).parents[1] / "recipes" / "studies").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_that_comes_along_is_accepted_and_says_what_it_is(name):
+    made, line = plans.load(name), catalogue.parts("studies")["studies"][name]
+    assert line.endswith(".") and len(line) < 140
+    assert len(made.cells) == {"labels-small": 2 * 2 * 5 * 5, "labels-full": (8 * 5 - 2) * 2 * 5}[name]
+    methods = {c.point["method"] for c in made.cells}
+    assert methods == {"finetune", "kd", "label_smoothing", "tf_reg", "self_kd"} and len(made.study.seeds) == 5
+
+
+def test_the_small_study_runs(place):
+    tree = config.read(STUDIES["labels-small"])
+    base = tree["base"] | {"teacher": {"model": str(place / "teacher"), "train": {"epochs": 1}}}
+    files = {name: write_reviews(place / f"{name}.jsonl", 60 + 20 * i) for i, name in enumerate(tree["axes"]["data"])}
+    data = {name: {"task.data": str(file)} for name, file in files.items()}
+    start = tree["axes"]["start"] | {"pretrained": {"student.surgery": [{"kind": "keep_layers", "keep": "first", "count": 1}]}}
+    tree |= {"base": base, "axes": tree["axes"] | {"data": data, "start": start}, "seeds": [1]}
+    (place / "small.yaml").write_text(yaml.safe_dump(tree))
+    cells = Cells(place / "study.db", plans.load(place / "small.yaml"))
+    Worker(cells, place / "study-store", Talk()).work()
+    assert [(r.state, r.reason) for r in cells.rows()] == [("done", None)] * 20

@@ -11,22 +11,31 @@ from .errors import ConfigError
 
 _RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes")
 """In an installed package, and in a checkout."""
+_SUITES = Path(__file__).parent / "robustness/suites"
 
 
-def _recipes() -> dict[str, Path]:
-    return {p.stem: p for folder in reversed(_RECIPES) for p in sorted(folder.glob("*.yaml"))}
+def _recipes(inside: str = "") -> dict[str, Path]:
+    return {p.stem: p for folder in reversed(_RECIPES) for p in sorted((folder / inside).glob("*.yaml"))}
 
 
 def recipe_file(name: str) -> str:
     """The path of a recipe: a file as it is, else the packaged recipe of that name."""
-    known = _recipes()
+    return _file(name, "recipe", "recipes", _recipes())
+
+
+def study_file(name: str) -> str:
+    """The path of a study: a file as it is, else the packaged study of that name."""
+    return _file(name, "study", "studies", _recipes("studies"))
+
+
+def _file(name: str, what: str, folder: str, known: dict[str, Path]) -> str:
     if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
-        if not Path(name).exists() and Path(name).parent.name == "recipes" and Path(name).stem in known:
+        if not Path(name).exists() and Path(name).parent.name == folder and Path(name).stem in known:
             return str(known[Path(name).stem])
         return name
     if name not in known:
         raise ConfigError(
-            f"no recipe '{name}', neither a file nor one that comes along{find.near(name, known)} ({', '.join(sorted(known))})"
+            f"no {what} '{name}', neither a file nor one that comes along{find.near(name, known)} ({', '.join(sorted(known))})"
         )
     return str(known[name])
 
@@ -34,7 +43,9 @@ def recipe_file(name: str) -> str:
 def parts(kind: str | None = None) -> dict[str, dict[str, str]]:
     """Every part's one line by kind; ConfigError for an unknown kind."""
     out = {k: {n: find.summary(k, n) for n in find.names(k)} for k in find.KINDS}
-    out["recipes"] = {name: _first_comment(path) for name, path in sorted(_recipes().items())}
+    for title, inside in (("recipes", ""), ("studies", "studies")):
+        out[title] = {name: _first_comment(path) for name, path in sorted(_recipes(inside).items())}
+    out["suites"] = {path.stem: str(config.read(path)["summary"]) for path in sorted(_SUITES.glob("*.yaml"))}
     if kind is None:
         return out
     if kind not in out:

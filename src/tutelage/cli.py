@@ -12,6 +12,8 @@ import click
 from . import __version__
 from .cli_answers import answers
 from .cli_coref import coref
+from .cli_robustness import robustness
+from .cli_study import study
 from .errors import ConfigError
 from .verbs import JSON, Verbs
 
@@ -211,15 +213,17 @@ def _show_echo(found: dict[str, Any], as_json: bool) -> None:
     click.echo(f"report   {found['report']}")
 
 
+main.add_command(study)
 main.add_command(answers)
 main.add_command(coref)
+main.add_command(robustness)
 
 
 @main.command("list", epilog="Example: tutelage list methods")
 @click.argument("kind", required=False)
 @JSON
 def list_parts(kind: str | None, as_json: bool) -> None:
-    """Show the methods, tasks, surgeries and recipes at hand, one line each; KIND shows only one of these."""
+    """Show the methods, tasks, surgeries, recipes and studies at hand, one line each; KIND shows only one of these."""
     from . import catalogue
 
     parts = catalogue.parts(kind)

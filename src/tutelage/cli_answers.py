@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .errors import ConfigError
-from .verbs import JSON, Verbs
+from .verbs import JSON, Verbs, plain
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
 _INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
@@ -230,7 +230,7 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
         "time": {c: agreement.over_time(own, days) for c, own in each.items()}, "disagreements": agreement.disagreements(ratings),
     }  # fmt: skip
     if as_json:
-        click.echo(json.dumps(_plain(facts)))
+        click.echo(json.dumps(plain(facts)))
         return
     if disagreements:
         for one in facts["disagreements"]:
@@ -242,15 +242,6 @@ def agree(disagreements: bool, days: int, store: str, as_json: bool) -> None:
     from .report import table
 
     table.show_agreement(facts)
-
-
-def _plain(found: Any) -> Any:
-    """What was found as JSON has it: null for what is not defined."""
-    if isinstance(found, dict):
-        return {key: _plain(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_plain(value) for value in found]
-    return None if isinstance(found, float) and found != found else found
 
 
 _WORDS = {1: "yes", 0: "no", None: "cannot judge"}
@@ -272,27 +263,53 @@ def export(out: Path, store: str, as_json: bool) -> None:
     click.echo(f"{facts['questions']} questions, {facts['answers']} answers, {facts['judged']} of them judged by people\nfolder   {out}")
 
 
+@answers.command(epilog="Example: tutelage answers fit judged/answers.jsonl --out judge.json")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", default="judge.json", show_default=True, type=click.Path(path_type=Path), help="The judge's file.")
+@JSON
+def fit(file: Path, out: Path, as_json: bool) -> None:
+    """Fit a judge of attribution on the labelled segments of FILE, JSON lines in HAGRID's form.
+
+    It serves score --judge and annotate --suggest. What is printed is out of fold over questions: its ROC-AUC and that of word overlap.
+    """
+    from .answers import features
+    from .cited import hagrid
+
+    facts = {**features.learn(hagrid.read(file)[0], out), "out": str(out)}
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"{facts['segments']} segments of {facts['questions']} questions, {facts['supported']:.0%} of them supported")
+    click.echo(f"ROC-AUC out of fold: fitted {facts['fitted']:.3f}, word overlap {facts['lexical']:.3f}\nfile     {out}")
+
+
 @answers.command(epilog="Example: tutelage answers score answers.jsonl --judge lexical --references judged/answers.jsonl")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--judge", default="lexical", show_default=True, help="What decides on support: lexical, none, or an NLI model by name.")
+@click.option(
+    "--judge",
+    default="lexical",
+    show_default=True,
+    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name.",
+)
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
 @_THREADS
 @JSON
 def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
     """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""
-    from .answers import lexical, scores
+    from .answers import features, lexical, scores
     from .cited import hagrid
 
     found, _ = hagrid.read(file)
     told = scores.references_of(hagrid.read(references)[0]) if references else None
-    if threads and judge in ("lexical", "none"):
+    if threads and (judge in ("lexical", "none") or judge.endswith(".json")):
         raise ConfigError(f"--threads: has no effect with --judge {judge}; leave it out")
     decides: Any = None
     if judge != "none":
-        decides = lexical.Lexical() if judge == "lexical" else scores.Nli(judge, threads=threads)
+        own = judge != "lexical" and Path(judge).suffix == ".json"
+        decides = lexical.Lexical() if judge == "lexical" else features.Fitted.load(judge) if own else scores.Nli(judge, threads=threads)
     facts = scores.score(found, decides, references=told)
     if as_json:
-        click.echo(json.dumps(_plain(facts)))
+        click.echo(json.dumps(plain(facts)))
         return
     for name, row in facts["scores"].items():
         unit, times = ("", 1) if name == "words" else (" %", 100)

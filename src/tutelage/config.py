@@ -67,45 +67,50 @@ def parse(text: str, source: str) -> Any:
         raise ConfigError(f"{where}: not YAML: {getattr(fault, 'problem', None) or fault}") from None
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping."""
+def read(path: str | Path, what: str = "recipe") -> dict[str, Any]:
+    """Read a YAML file that holds one mapping, a recipe unless `what` says otherwise."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"no recipe file {path}; 'tutelage list recipes' shows the ones at hand") from None
+        raise ConfigError(f"no {what} file {path}; 'tutelage list recipes' shows the ones at hand") from None
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path}: cannot be read as text: {fault}") from None
     tree = parse(text, str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of settings; found {type(tree).__name__}")
+        raise ConfigError(f"{path}: a {what} is a mapping of settings; found {type(tree).__name__}")
     return tree
 
 
 def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping[str, str] | None = None) -> dict:
-    """Apply `a.b=value` changes (values are YAML) to a copy of the tree.
-
-    `shorthand` says what a bare value means where a mapping stands: `{'teacher': 'model'}` turns `teacher=x` into
-    `teacher.model=x`. A '!' before the name drops the other settings there, as a new `kind` must.
-    """
+    """Apply `a.b=value` changes (values are YAML) to a copy of the tree, as `put` does."""
     out: dict[str, Any] = json.loads(json.dumps(tree))
     for change in changes:
         key, sign, text = change.partition("=")
         if not sign or not key:
             raise ConfigError(f"'{change}': a change is written key=value, for example train.epochs=2")
-        value, here, steps = parse(text, change), out, key.split(".")
-        for step in steps[:-1]:
-            if isinstance(here.get(step), str) and step in (shorthand or {}):
-                here[step] = {(shorthand or {})[step].lstrip("!"): here[step]}
-            if not isinstance(here.get(step), dict):
-                here[step] = {}
-            here = here[step]
-        last = steps[-1]
-        into = (shorthand or {}).get(key)
-        if into and not isinstance(value, dict | list) and value is not None:
-            old = here.get(last)
-            value = {**old, into: value} if isinstance(old, dict) and into[0] != "!" else {into.lstrip("!"): value}
-        here[last] = value
+        put(out, key, parse(text, change), shorthand or {})
     return out
+
+
+def put(tree: dict[str, Any], key: str, value: Any, shorthand: Mapping[str, str]) -> None:
+    """Set `a.b` of a tree to a plain value.
+
+    `shorthand` says what a bare value means where a mapping stands: `{'teacher': 'model'}` turns `teacher=x` into
+    `teacher.model=x`. A '!' before the name drops the other settings there, as a new `kind` must.
+    """
+    *steps, last = key.split(".")
+    here = tree
+    for step in steps:
+        if isinstance(here.get(step), str) and step in shorthand:
+            here[step] = {shorthand[step].lstrip("!"): here[step]}
+        if not isinstance(here.get(step), dict):
+            here[step] = {}
+        here = here[step]
+    into = shorthand.get(key)
+    if into and not isinstance(value, dict | list) and value is not None:
+        old = here.get(last)
+        value = {**old, into: value} if isinstance(old, dict) and into[0] != "!" else {into.lstrip("!"): value}
+    here[last] = value
 
 
 def build(cls: type[T], tree: Any, source: str = "") -> T:

@@ -16,6 +16,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -97,17 +98,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, wait: bool | float = False) -> Iterator[None]:
     """Hold a folder for this process; the kernel frees it however the process ends.
 
-    Raises RunError when another process holds it, unless `wait` says to stand in line.
+    Raises RunError when another process holds it, unless `wait` says to stand in line, or for so many seconds.
     """
+    until = time.monotonic() + wait
     with saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / ".lock", "a+")  # noqa: SIM115  (held for the whole block)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            while not _hold(handle, block=wait is True):
+                if time.monotonic() >= until:
+                    raise BlockingIOError
+                time.sleep(0.1)
         except BlockingIOError:
             handle.seek(0)
             who = handle.read().strip() or "unknown"
@@ -118,6 +123,27 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         handle.close()
+
+
+@contextlib.contextmanager
+def room(folder: Path, patience: float | None) -> Iterator[Path]:
+    """Hold a folder, waiting for it; where that takes longer than so many seconds of `patience`, hold another one beside it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, True if patience is None else patience))
+        except RunError:
+            folder = folder.with_name(f"{folder.name}-{os.getpid()}")
+            stack.enter_context(locked(folder, wait=True))
+        yield folder
+
+
+def _hold(handle: Any, block: bool) -> bool:
+    """Lock an open file; False where another process has it and `block` does not say to wait."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def digest(*parts: Any) -> str:

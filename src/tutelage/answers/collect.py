@@ -18,10 +18,11 @@ from sqlalchemy.orm import selectinload
 
 from .. import records
 from ..cited import citations, hagrid, prompts
+from ..database.store import now
 from ..engine.talk import Talk
 from ..errors import DataError
 from ..seeds import stream
-from .store import Store, now, record_of
+from .store import Store, record_of
 from .tables import Answer, Attempt, Question, Segment
 from .writers import Failed, Reply, Request, Writer
 

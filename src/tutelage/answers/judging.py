@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..cited import hagrid
+from ..database.store import now
 from ..errors import DataError
-from .store import Store, now
+from .store import Store
 from .tables import Answer, Judgement, Lease, Person
 
 CRITERIA = ("informative", "attributable")

@@ -13,9 +13,10 @@ import secrets
 
 import sqlalchemy as sa
 
+from ..database.store import now
 from ..errors import ConfigError, DataError
 from .judging import Refused
-from .store import Store, now
+from .store import Store
 from .tables import LogIn, Person, Visit
 
 ROLES = ("annotator", "adjudicator", "admin")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import records
 from ..errors import ConfigError
 from . import features, lexical
 from .judging import Suggestion
@@ -22,7 +21,7 @@ class Suggester:
             self.name, self._fitted = f"{lexical.Lexical.name} above {lexical.Lexical.threshold}", None
         elif Path(judge).is_file():
             self._fitted = features.Fitted.load(judge)
-            self.name = f"judge fitted on labels, {records.file_digest(Path(judge))[:12]}"
+            self.name = self._fitted.name
         else:
             raise ConfigError(f"--suggest: '{judge}' is neither lexical nor the file of a fitted judge")
 
@@ -36,5 +35,5 @@ class Suggester:
         if self._fitted is None:
             said = [lexical.attribution(one.text, one.sources, join="all") > lexical.Lexical.threshold for one in many]
         else:
-            said = [bool(score > 0.5) for score in self._fitted.score(many)]
+            said = [bool(score > self._fitted.threshold) for score in self._fitted.score(many)]
         return {segment.id: Suggestion(int(yes), self.name) for segment, yes in zip(answer.segments, said, strict=True)}  # type: ignore[arg-type]

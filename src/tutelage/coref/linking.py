@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .documents import Clusters, Span
-from .grid import CELLS, Factors, proposals, scores
+from .grid import CELLS, Factors, known, proposals, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +38,30 @@ def resolve(f: Factors, *, share: float = 0.3, threshold: float = 0.0, singleton
 
     With `singletons`, a proposed span in no cluster whose mention score is above 0 is a cluster of its own, and a given one always.
     """
+    [found] = at_thresholds(f, [threshold], share=share, singletons=singletons, given=given)
+    return found
+
+
+def at_thresholds(
+    f: Factors, thresholds: Sequence[float], *, share: float = 0.3, singletons: bool = False, given: Tensor | None = None
+) -> list[Found]:
+    """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
-        labels = _joined(f, spans, threshold)
-    return grouped(f.mentions, spans, labels, alone=math.inf if not singletons else 0.0 if given is None else -math.inf)
+        value = known(f, spans).cpu().numpy()
+        labels = _joined(f, spans, thresholds)
+    alone = math.inf if not singletons else 0.0 if given is None else -math.inf
+    return [grouped(value, spans, one, alone) for one in labels]
 
 
-def grouped(mentions: Tensor, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
-    """Spans (spans, 2) by the number of their cluster; one that is alone in it is kept where its mention score is above `alone`."""
-    known = mentions.detach()[spans[:, 0], spans[:, 1] - spans[:, 0]].cpu().numpy()
+def grouped(value: np.ndarray, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
+    """Spans (spans, 2) with their scores as mentions by the number of their cluster; one that is alone in it is kept where its score is
+    above `alone`."""
     places = [(int(first), int(last)) for first, last in spans.tolist()]
     many: dict[int, list[Span]] = {}
     for place, label in zip(places, labels, strict=True):
         many.setdefault(int(label), []).append(place)
-    score_of = dict(zip(places, map(float, known), strict=True))
+    score_of = dict(zip(places, map(float, value), strict=True))
     clusters = tuple(sorted(tuple(sorted(c)) for c in many.values() if len(c) > 1 or score_of[c[0]] > alone))
     return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
 
@@ -61,16 +71,16 @@ def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
     return (scores(f, some, others) + scores(f, others, some).T) / 2
 
 
-def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
-    """(spans,) of cluster numbers."""
-    n = len(spans)
+def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.ndarray]:
+    """(spans,) of cluster numbers for each threshold; a part is what the least one connects."""
+    n, least = len(spans), min(thresholds)
     found = [(np.empty(0, dtype=np.int64),) * 2]
     for start, block in _later(f, spans):
-        high = (block > threshold).triu(1).nonzero().cpu().numpy() + start
+        high = (block > least).triu(1).nonzero().cpu().numpy() + start
         found.append((high[:, 0], high[:, 1]))
     one, two = map(np.concatenate, zip(*found, strict=True))
     _, part = connected_components(coo_array((np.ones(len(one)), (one, two)), shape=(n, n)), directed=False)
-    labels = np.arange(n)
+    labels = [np.arange(n) for _ in thresholds]
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
         far = np.empty(len(mine) * (len(mine) - 1) // 2)
@@ -81,7 +91,10 @@ def _joined(f: Factors, spans: Tensor, threshold: float) -> np.ndarray:
                 at += len(row) - i
         top = far.max()
         np.subtract(top, far, out=far)
-        labels[mine] = mine[0] + n * fcluster(linkage(far, "average"), top - threshold, "distance")
+        tree = linkage(far, "average")
+        for own, threshold in zip(labels, thresholds, strict=True):
+            if threshold < top:
+                own[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
     return labels
 
 

@@ -69,10 +69,23 @@ def figures(counts: Counts) -> dict[str, Any]:
 
 def f1(counts: Counts, metric: str, weights: np.ndarray | None = None) -> np.ndarray:
     """F1 of a metric or, for `conll`, the mean of three; of the corpus, or (draws,) with weights of documents (draws, documents)."""
-    if metric == "conll":
-        return np.mean([f1(counts, one, weights) for one in CONLL], axis=0)
-    parts = counts.parts[metric]
-    recall, precision = _shares(parts.sum(0) if weights is None else weights @ parts)
+    parts = conll_sums(counts) if metric == "conll" else counts.parts[metric]
+    sums = parts.sum(0) if weights is None else weights @ parts
+    return conll_of(sums) if metric == "conll" else _f1_of(sums)
+
+
+def conll_sums(counts: Counts) -> np.ndarray:
+    """(documents, 12): the parts of the three metrics, of whose sums `conll_of` makes the CoNLL F1."""
+    return np.concatenate([counts.parts[metric] for metric in CONLL], axis=1)
+
+
+def conll_of(sums: np.ndarray) -> np.ndarray:
+    """(..., 12) to (...): the mean F1 of the three metrics."""
+    return np.mean([_f1_of(part) for part in np.split(sums, len(CONLL), axis=-1)], axis=0)
+
+
+def _f1_of(sums: np.ndarray) -> np.ndarray:
+    recall, precision = _shares(sums)
     return _ratio(2 * recall * precision, recall + precision)
 
 

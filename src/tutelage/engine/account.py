@@ -102,7 +102,8 @@ def write(folder: Path, facts: dict[str, Any], examples: dict[str, judge.Judged]
     with records.whole_folder(folder / "student") as place:
         student.save(place)
         (place / "README.md").write_text(card.text(facts, list(facts["models"])[-1]), encoding="utf-8")
-        task = facts["recipe"]["task"] | facts["data"]["settled"]
+        own = facts["models"][list(facts["models"])[-1]]
+        task = facts["recipe"]["task"] | facts["data"]["settled"] | own.get("test", {}).get("calibrated", {})
         records.write_json(place / "tutelage.json", {"task": task, "labels": list(data.labels), "record": facts["name"]})
     page.write(facts, folder / "report.html")
     records.write_json(folder / "record.json", facts)

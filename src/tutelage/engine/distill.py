@@ -6,11 +6,14 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .. import config, records
 from .. import recipe as recipes
@@ -25,7 +28,8 @@ from .hire import Hire
 from .machine import Machine
 from .talk import Talk
 from .teacher import Teacher
-from .workshop import Start, Workshop
+from .warm import Warm
+from .workshop import Start, Trained, Workshop
 
 DEFAULT_RUNS = "runs"
 
@@ -79,7 +83,7 @@ def distill(
             records.write(folder / "recipe.yaml", config.text(made))
         if trackers:
             machine.accelerator.init_trackers(made.name, config=_flat(config.dump(made)))
-        record = _Run(made, folder, place, machine, talk, on_step).carry_out()
+        record = _carry_out(Run(made, place, machine, talk, on_step), folder)
         if trackers:
             machine.accelerator.end_training()
         machine.wait()
@@ -105,36 +109,48 @@ def _result(folder: Path, record: dict[str, Any]) -> Result:
     return Result(folder, record, folder / "student", folder / "report.html")
 
 
-class _Run:
-    """One distillation in progress."""
+def _carry_out(run: Run, folder: Path) -> dict[str, Any]:
+    """Everything in order; returns the record."""
+    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    examples = run.examples()
+    if run.recipe.measure and run.machine.main:
+        run.measure()
+    record = account.record(run.shop, run.models, examples, run.teacher, began, run.times())
+    if run.machine.main:
+        account.write(folder, record, examples, run.data, run.loaded[list(run.models)[-1]])
+    return record
 
-    def __init__(self, recipe: Recipe, folder: Path, store: Path, machine: Machine, talk: Talk, on_step: Any):
-        self.recipe, self.folder, self.machine, self.talk = recipe, folder, machine, talk
+
+class Run:
+    """One recipe's models, trained and tested; `warm` lends what earlier runs of this process know."""
+
+    def __init__(self, recipe: Recipe, store: Path, machine: Machine, talk: Talk, on_step: Any, warm: Warm | None = None):
+        self.recipe, self.machine, self.talk, self.warm = recipe, machine, talk, warm or Warm()
         self.started, self.seconds = time.monotonic(), {"teacher": 0.0, "students": 0.0, "evaluation": 0.0, "measuring": 0.0}
-        self.began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.data = recipe.task.load()
+        self.data = self.warm.data(recipe.task)
         for note in self.data.notes:
             talk.say(note)
-        self.shop = Workshop(recipe, self.data, machine, talk, store, on_step)
+        self.shop = Workshop(recipe, self.data, machine, talk, store, on_step, self.warm.encodings(recipe.task))
         self.models: dict[str, dict[str, Any]] = {}
         self.loaded: dict[str, Loaded] = {}
+        self.teacher: Teacher | None = None
+        self.students: list[Trained] = []
+        """Every training of a student, those of the search among them."""
 
-    def carry_out(self) -> dict[str, Any]:
-        """Everything in order; returns the record."""
+    def examples(self) -> dict[str, judge.Judged]:
+        """Train everything in order and test it; returns what each model said of the test split."""
         recipe = self.recipe
         self._kinds()
         self._foresee()
-        teacher = self._teacher() if recipe.teacher else None
+        if recipe.teacher:
+            self.teacher = self._teacher()
         for method in (*recipe.compare, recipe.method):
-            self._student(method, teacher)
-        examples = self._test()
-        if recipe.measure and self.machine.main:
-            self._measure()
-        seconds = {**self.seconds, "signals": self.shop.cache.seconds, "total": time.monotonic() - self.started}
-        record = account.record(self.shop, self.models, examples, teacher, self.began, seconds)
-        if self.machine.main:
-            account.write(self.folder, record, examples, self.data, self.loaded[list(self.models)[-1]])
-        return record
+            self._student(method, self.teacher)
+        return self._test()
+
+    def times(self) -> dict[str, float]:
+        """Seconds by what they went to."""
+        return {**self.seconds, "signals": self.shop.cache.seconds, "total": time.monotonic() - self.started}
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Any:
@@ -210,6 +226,7 @@ class _Run:
             if recipe.search:
                 for rate in recipe.search.learning_rates:
                     found = self.shop.train(f"{key}, rate {rate:g}", method, self._start(), self._short(rate), recipe.seed, teacher)
+                    self.students.append(found)
                     tried.append({"learning_rate": rate, "score": found.facts["score"]})
                 best = max(tried, key=lambda t: t["score"])
                 training = dataclasses.replace(training, learning_rate=best["learning_rate"])
@@ -219,6 +236,7 @@ class _Run:
                 )
             start = self._start()
             trained = self.shop.train(key, method, start, training, recipe.seed, teacher)
+            self.students.append(trained)
             self.shop.say_reused(key, trained)
             loaded = self.shop.open(str(trained.model), recipe.seed) if trained.reused else Loaded(start.model, start.tokenizer, False)
             loaded.model.to(self.machine.device).eval().requires_grad_(False)
@@ -236,14 +254,19 @@ class _Run:
         if "test" not in self.data.splits:
             return out
         with self._timed("evaluation"):
+            dtype = self.machine.precision(self.recipe.train.precision)
             for key, loaded in self.loaded.items():
-                encoded = self.shop.encoded(loaded.tokenizer, "test")
-                dtype = self.machine.precision(self.recipe.train.precision)
-                out[key] = judge.on(loaded.model, encoded, self.recipe.task, self.machine, dtype)
+                judged = functools.partial(self._judged, loaded, dtype)
+                shared = self.models[key]["role"] == "teacher"
+                out[key] = self.warm.judged(self.recipe.task, self.models[key]["weights"], dtype, judged) if shared else judged()
                 self.models[key]["test"] = out[key].facts
         return out
 
-    def _measure(self) -> None:
+    def _judged(self, loaded: Loaded, dtype: torch.dtype) -> judge.Judged:
+        dev = self.shop.encoded(loaded.tokenizer, "dev") if self.recipe.task.calibrates else None
+        return judge.on(loaded.model, self.shop.encoded(loaded.tokenizer, "test"), self.recipe.task, self.machine, dtype, dev=dev)
+
+    def measure(self) -> None:
         """Time every model in turn."""
         with self._timed("measuring"):
             dtype = self.machine.precision(self.recipe.train.precision)

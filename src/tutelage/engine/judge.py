@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import torch
 from .. import config, records
 from ..errors import ConfigError, DataError
 from ..find import find, near
-from ..models.load import open_config, open_model
+from ..models.load import Loaded, open_config, open_model
 from ..tasks import _metrics
-from ..tasks._task import Encoded, Split, Task
+from ..tasks._task import Data, Encoded, Split, Task
 from .forward import outputs
 from .machine import Machine
 
@@ -53,11 +53,15 @@ def _named(value: Any, labels: tuple[str, ...]) -> Any:
     return labels[int(value)] if labels else round(float(value), 5)
 
 
-def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> Judged:
-    """Run a model over a split and score it."""
+def on(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype, *, dev: Encoded | None = None) -> Judged:
+    """Run a model over a split and score it, by settings that a task chooses for it on dev."""
+    chosen: dict[str, Any] = {}
+    if task.calibrates and dev is not None:
+        before, task = config.dump(task), task.calibrated(seen_by(model, dev, task, machine, dtype), dev)
+        chosen = {"calibrated": {k: v for k, v in config.dump(task).items() if before[k] != v}}
     raw = seen_by(model, encoded, task, machine, dtype)
     predicted, gold = task.predict(raw, encoded), task.truth(encoded)
-    return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold), task.items(predicted, encoded))
+    return Judged(raw, predicted, gold, _metrics.interval(task, predicted, gold) | chosen, task.items(predicted, encoded))
 
 
 def seen_by(model: Any, encoded: Encoded, task: Task, machine: Machine, dtype: torch.dtype) -> dict[str, np.ndarray]:
@@ -72,14 +76,31 @@ def compare(task: Task, a: str, b: str, judged: dict[str, Judged]) -> dict[str, 
     return {"a": a, "b": b, **found}
 
 
-def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
-    """Score a saved model on its own task, or on one that `key=value` settings of the task change.
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A saved model with the task that it is scored on and that task's data."""
 
-    Without `split`, the test part; a data file is taken whole. Raises ConfigError for a folder that names no task
-    while `changes` name none, and for an unknown part; DataError for labels that the model does not know.
+    task: Any
+    data: Data
+    loaded: Loaded
+    known: Mapping[str, Any]
+    """What its folder says of its training: task, labels, record; empty for another model."""
+
+    def encoded(self, part: str) -> Encoded:
+        """A part of the data; raises ConfigError where there is none of that name."""
+        if part not in self.data.splits:
+            raise ConfigError(f"--split: no part '{part}'{near(part, self.data.splits)} ({', '.join(self.data.splits)})")
+        return self.task.encode(self.data.splits[part], self.loaded.tokenizer)
+
+
+def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] | None = None) -> Opened:
+    """A saved model on its own task, or on one that `key=value` settings of the task change.
+
+    `like` is what another's folder says, for a folder that says nothing. Raises ConfigError for a folder that names no task
+    while neither `changes` nor `like` does, and for an unknown part; DataError for labels that the model does not know.
     """
     folder = Path(student)
-    known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else {}
+    known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else like or {}
     tree = config.override({k: v for k, v in known.get("task", {}).items() if k not in ("unlabelled", "limit")}, changes)
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
@@ -93,7 +114,6 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         tree["labels"] = tree.get("labels") or known["labels"]
     task: Any = config.build(find("tasks", name), tree)
     data = task.load()
-    part = split or "test"
     loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.tokenized)
     if loaded.new_head and not task.head(data):
         raise DataError(f"{student}: has no trained head for the task {name}; name a model that was trained on it")
@@ -101,11 +121,17 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
         wanted = ", ".join(data.labels) or "one value"
         raise DataError(f"{student}: its labels ({named}) are not the data's ({wanted}); name the data's in order with labels=[...]")
-    if part not in data.splits:
-        raise ConfigError(f"--split: no part '{part}'{near(part, data.splits)} ({', '.join(data.splits)})")
-    encoded = task.encode(data.splits[part], loaded.tokenizer)
-    machine = Machine()
-    judged = on(loaded.model.to(machine.device), encoded, task, machine, machine.precision("auto"))
+    return Opened(task, data, loaded, known)
+
+
+def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:
+    """Score a saved model on a part of its task, the test part without `split`; a data file is taken whole.
+
+    Raises as `opened` does.
+    """
+    one, part, machine = opened(student, changes), split or "test", Machine()
+    encoded = one.encoded(part)
+    judged = on(one.loaded.model.to(machine.device), encoded, one.task, machine, machine.precision("auto"))
     if examples:
-        records.write_rows(examples, judged.rows(data.splits[part], data.labels))
-    return {"name": task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}
+        records.write_rows(examples, judged.rows(one.data.splits[part], one.data.labels))
+    return {"name": one.task.primary, "split": part, "truncated": encoded.truncated, **judged.facts}

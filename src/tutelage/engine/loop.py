@@ -183,7 +183,8 @@ class Loop:
             score, name = -metrics["loss"], "perplexity"
         else:
             seen = seen_by(self.models[role], job.dev, job.task, self.machine, self.dtype)
-            metrics = job.task.score(job.task.predict(seen, job.dev), job.task.truth(job.dev))
+            task = job.task.calibrated(seen, job.dev)
+            metrics = task.score(task.predict(seen, job.dev), task.truth(job.dev))
             name = job.task.primary
             score = metrics[name] * (-1 if job.task.less_is_better else 1)
         state.history.append({"stage": stage.name, "step": state.total, "epoch": state.epoch, "dev": metrics, "score": score})

@@ -54,15 +54,15 @@ class Teacher:
         number = role.partition("@")[2]
         return dataclasses.replace(self, members=[self.route[int(number) - 1]]) if number else self
 
-    def source(self, needs: Needs, labels: int, student: str) -> Source:
-        """Signals for these needs; `student` is the digest of the student's tokenizer.
+    def source(self, needs: Needs, numbers: int, student: str) -> Source:
+        """Signals for these needs, outputs having so many numbers; `student` is the digest of the student's tokenizer.
 
         Raises ConfigError where the settings and the needs do not go together.
         """
         self._fits(needs, student)
         if self.given is not None:
             return Stored({"logits": self.given}, {"logits": "example"}, np.zeros(1, dtype=np.int64), self.machine.device)
-        many = [self._one(member, needs, labels) for member in self.members]
+        many = [self._one(member, needs, numbers) for member in self.members]
         return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
 
     def _fits(self, needs: Needs, student: str) -> None:
@@ -90,7 +90,7 @@ class Teacher:
                 "method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd"
             )
 
-    def _one(self, member: Member, needs: Needs, labels: int) -> Source:
+    def _one(self, member: Member, needs: Needs, numbers: int) -> Source:
         dtype = self.machine.precision(self.settings.precision)
         if needs.live:
             if self.settings.source == "cached":
@@ -106,7 +106,7 @@ class Teacher:
         signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
         if self.settings.top_k or self.settings.draws:
             signals = self._few(needs, signals)
-        if self._cached(rows, needs, signals, labels, member.width):
+        if self._cached(rows, needs, signals, numbers, member.width):
             return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
         return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
 
@@ -121,13 +121,13 @@ class Teacher:
             raise ConfigError(f"signals.top_k: {many} of a vocabulary of {words} keeps it all; take fewer, or leave it out")
         return {few.Few(kind, many, needs.temperature).name: "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
 
-    def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], labels: int, width: int) -> bool:
+    def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], numbers: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:
             if self.settings.source == "cached":
                 raise ConfigError("signals.source: what happens inside attention is not cached; use auto or live")
             return False
         tokens = int(rows.starts[-1])
-        each = {"example": 4 * labels * len(rows), "token": 4 * labels * tokens}
+        each = {"example": 4 * numbers * len(rows), "token": 4 * numbers * tokens}
         wide = {LAST_STATES: 4 * width * tokens} | {f"hidden:{i}": 2 * width * tokens for i in needs.teacher.hidden}
         wide |= {name: kept.size * tokens for name in signals if (kept := few.read(name))}
         size = sum(wide.get(name, each[kind]) for name, kind in signals.items())

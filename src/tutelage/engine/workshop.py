@@ -65,15 +65,18 @@ class Workshop:
     """The task's data in every tokenizer's encoding, the store of trainings, and the store of signals."""
 
     def __init__(
-        self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path, on_step: Callable[[State], None] = lambda state: None
-    ):
+        self, recipe: Recipe, data: Data, machine: Machine, talk: Talk, store: Path,
+        on_step: Callable[[State], None] = lambda state: None, encodings: dict[tuple[str, str], Encoded] | None = None,
+    ):  # fmt: skip
         self.recipe, self.data, self.machine, self.talk, self.store = recipe, data, machine, talk, store
         self.task: Task = recipe.task
         self.head = self.task.head(data)
         self.cache = Cache(store / "signals", machine, talk)
         self.on_step = on_step
+        self.patience: float | None = None
+        """Seconds to wait for a student's training that another process holds; None waits until it ends."""
         self.truncated: dict[str, int] = {}
-        self._encoded: dict[tuple[str, str], Encoded] = {}
+        self._encoded: dict[tuple[str, str], Encoded] = {} if encodings is None else encodings
 
     # ---- data
 
@@ -82,12 +85,12 @@ class Workshop:
         key = (tokenizer_digest(tokenizer), part)
         if key not in self._encoded:
             first, *more = [self.task.encode(self.data.splits[p], tokenizer) for p in part.split("+")]
-            own = functools.reduce(Encoded.join, more, first)
-            if own.truncated and part not in self.truncated:
-                self.truncated[part] = own.truncated
-                self.talk.say(f"{part}: {self.task.cut(own)}")
-            self._encoded[key] = own
-        return self._encoded[key]
+            self._encoded[key] = functools.reduce(Encoded.join, more, first)
+        own = self._encoded[key]
+        if own.truncated and part not in self.truncated:
+            self.truncated[part] = own.truncated
+            self.talk.say(f"{part}: {self.task.cut(own)}")
+        return own
 
     @property
     def taught(self) -> str:
@@ -143,7 +146,8 @@ class Workshop:
             raise ConfigError(f"teacher.checkpoints: {anchors} for {facts.steps} optimizer steps of the teacher's training; lower it")
         key = self._key(method, start, training, seed, rows, dev, teacher, facts, anchors)
         folder = self.store / "trainings" / key
-        with records.locked(folder, wait=True) if self.machine.main else contextlib.nullcontext():
+        patience = self.patience if method is self.recipe.method else None
+        with records.room(folder, patience) if self.machine.main else contextlib.nullcontext(folder) as folder:
             done = folder / "result" / "training.json"
             reused = self.machine.broadcast(done.exists())
             if not reused:
@@ -166,7 +170,7 @@ class Workshop:
         def signals(role: str, stage: Stage) -> Any:
             needs = method.needs(facts, stage.name)
             if role.split("@")[0] == "teacher" and teacher is not None:
-                return teacher.at(role).source(needs, max(1, len(self.data.labels)), tokenizer_digest(start.tokenizer))
+                return teacher.at(role).source(needs, self.task.width(self.data), tokenizer_digest(start.tokenizer))
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
@@ -209,6 +213,9 @@ class Workshop:
         method.roles(facts)
         if method.writes_text and LAST_STATES not in self.task.outputs:
             raise ConfigError(f"method: '{method.name}' writes running text, and this task has none; take the task language, or kd")
+        if method.whole_step and (self.machine.processes > 1 or (training.micro_batch or training.batch_size) < training.batch_size):
+            why = f"method '{method.name}' compares the examples of a step, which cannot be split"
+            raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
         stages = method.stages(facts)
         for stage in stages:
             method.needs(facts, stage.name)

@@ -82,18 +82,14 @@ class Adversary:
         """
         import torch
 
-        ids, hidden, draws = self._masked(see, facts)
         with torch.set_grad_enabled(learn):
-            scores = self._scores(see, ids, hidden, facts)
-            noise = [torch.empty(int(n), scores.shape[-1]).exponential_(generator=g) for n, g in zip(hidden.sum(-1), draws, strict=True)]
-            gumbel = -torch.cat(noise).to(scores.device).clamp(min=1e-20).log()
-            soft = ((scores + gumbel) / self.gumbel).softmax(-1)
+            ids, hidden, soft = self.chosen(see, facts)
             best = soft.argmax(-1)
         out = {}
         for role in ("student", "teacher"):
             table = see.embeddings(role)
-            if table.shape[0] != scores.shape[-1]:
-                what = f"the generator writes {scores.shape[-1]} tokens, the {role} knows {table.shape[0]}"
+            if table.shape[0] != soft.shape[-1]:
+                what = f"the generator writes {soft.shape[-1]} tokens, the {role} knows {table.shape[0]}"
                 raise ConfigError(f"method.generator: {what}; name a masked LM with the same vocabulary")
             new = table[best]
             if learn:
@@ -103,6 +99,16 @@ class Adversary:
             inputs = {k: v for k, v in see.batch.inputs.items() if k != "input_ids"}
             out[role] = see(role, {**inputs, "inputs_embeds": mixed})
         return out
+
+    def chosen(self, see: See, facts: Facts) -> tuple[Tensor, Tensor, Tensor]:
+        """Token ids, which are masked (rows, tokens), and the generator's choice for these, (masked, vocabulary), each summing to 1."""
+        import torch
+
+        ids, hidden, draws = self._masked(see, facts)
+        scores = self._scores(see, ids, hidden, facts)
+        noise = [torch.empty(int(n), scores.shape[-1]).exponential_(generator=g) for n, g in zip(hidden.sum(-1), draws, strict=True)]
+        gumbel = -torch.cat(noise).to(scores.device).clamp(min=1e-20).log()
+        return ids, hidden, ((scores + gumbel) / self.gumbel).softmax(-1)
 
     def _masked(self, see: See, facts: Facts) -> tuple[Tensor, Tensor, list]:
         """Token ids, which of them are masked (rows, tokens), and the rows' generators."""

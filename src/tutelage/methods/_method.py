@@ -306,6 +306,11 @@ class Method:
     writes_text = False
     """True for methods that learn from text which a role writes; they need a task of running text."""
 
+    @property
+    def whole_step(self) -> bool:
+        """Whether a term compares the examples of a step (`Term.scope` is "step"), which then cannot be split."""
+        return False
+
     def terms(self, see: See) -> dict[str, Term]:
         """The student's weighted terms by name, for methods of one stage and one turn."""
         raise NotImplementedError(type(self).__name__)

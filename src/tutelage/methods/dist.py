@@ -33,6 +33,10 @@ class Dist(Method):
     hard_weight: NonNegative = 1.0
     """Weight of the label loss."""
 
+    @property
+    def whole_step(self) -> bool:
+        return self.intra_weight > 0
+
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
         if not facts.labels:

@@ -17,4 +17,5 @@ for config, model, auto in (
     model.register_for_auto_class(auto)
     transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
     getattr(transformers, auto).register(config, model, exist_ok=True)
+transformers.AutoModel.register(one_pass.OnePassConfig, one_pass.OnePassModel, exist_ok=True)
 transformers.AutoModel.register(echo_attention.EchoConfig, echo_attention.EchoModel, exist_ok=True)

@@ -146,7 +146,7 @@ def _limits(record: Record, key: str) -> str:
 
 
 def _loading(record: Record) -> list[str]:
-    """A few lines that load the folder with plain transformers and say what one row gets."""
+    """A few lines that load the folder and say what one row gets."""
     return ["Plain `transformers` is enough; Tutelage need not be installed.", f"```python\n{kinds.of(record).code}\n```"]
 
 

@@ -36,6 +36,13 @@ model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eva
 inputs = tokenizer("The film begins", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
 
+COREFERENCE_CODE = """\
+import tutelage
+
+resolver = tutelage.Coreference.from_pretrained("path/to/this/folder")
+[found] = resolver.predict(["Ada wrote to Mary. She answered her."])
+print([[found.document.phrase(mention) for mention in cluster] for cluster in found.document.clusters])"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
@@ -50,7 +57,7 @@ class Kind:
     use: str
     """What it does with which rows; `{source}` is the data."""
     code: str
-    """Lines that load a folder with plain transformers and run one row."""
+    """Lines that load a folder and run one row, with plain transformers wherever these are enough."""
     others: str = "texts, languages or groups of people"
     """What it was not measured on."""
     cuts: bool = True
@@ -68,6 +75,12 @@ def of(record: Record) -> Kind:
     if task.get("kind") == "language":
         use = "It continues texts like those of its data ({source})."
         return Kind("text-generation", "A language model", "the next token", use, LANGUAGE_CODE, cuts=False)
+    if task.get("kind") == "cited_answers":
+        use = "It answers a question from numbered passages, citing them, as in its data ({source}); prompts: `tutelage answers ask`."
+        return Kind("text-generation", "A language model that cites", "the next token of an answer", use, LANGUAGE_CODE, cuts=False)
+    if task.get("kind") == "coreference":
+        use = "It finds which mentions of documents like those of its data ({source}) mean the same."
+        return Kind("token-classification", "A coreference model", "clusters of mentions", use, COREFERENCE_CODE, cuts=False)
     named = bool((record.get("data") or {}).get("labels"))
     return Kind(
         "text-classification",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..coref import scores
 from ..seeds import stream
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ METRICS = {
 """Metrics by the kind of rows. All but rmse may select: more is better."""
 USUAL = {"choice": ("accuracy", "macro_f1"), "binary": ("micro_f1", "macro_f1"), "value": ("pearson", "spearman", "rmse")}
 """Reported where a task has none of its own; the first selects."""
+
+OF_SUMS = {"conll_f1": scores.conll_of}
+"""Metrics of sums over items: (..., columns) to (...)."""
 
 
 def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
@@ -122,17 +126,25 @@ def _primary(task: Task, predicted: np.ndarray, gold: np.ndarray) -> float:
 
 def _draws(task: Task, predictions: Sequence[np.ndarray], gold: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
     """The primary metric of each prediction on items drawn with replacement, in blocks that add up to `DRAWS`."""
-    name, rng = task.primary, np.random.default_rng(stream(seed, "bootstrap"))
     values = [each for p in predictions if (each := task.each(p, gold)) is not None]
+    sums = [] if values else [each for p in predictions if (each := task.sums(p, gold)) is not None]
+    return drawn(task.primary, predictions, gold, values or sums, seed)
+
+
+def drawn(
+    name: str, predictions: Sequence[np.ndarray], gold: np.ndarray, values: Sequence[np.ndarray] = (), seed: int = 0
+) -> Iterator[list[np.ndarray]]:
+    """A metric of each prediction on items drawn with replacement, the same for all, in blocks that add up to `DRAWS`.
+
+    `values` are each prediction's values of the metric by item (items,), where it is their mean, or (items, columns) of whose sums
+    `OF_SUMS` makes it.
+    """
+    rng = np.random.default_rng(stream(seed, "bootstrap"))
     if values:
         for _ in range(0, DRAWS, 10):
             index = rng.integers(len(gold), size=(10, len(gold)))
-            yield [each[index].mean(-1) for each in values]
-        return
-    once = np.ones((1, len(gold)))
-    if task.weighted(predictions[0], gold, once) is not None:
-        weights = rng.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=DRAWS).astype(np.float64)
-        yield [task.weighted(p, gold, weights) for p in predictions]  # type: ignore[misc]
+            picked = [each[index] for each in values]
+            yield [p.mean(-1) if p.ndim == 2 else OF_SUMS[name](p.sum(1)) for p in picked]
         return
     if name in METRICS["value"]:
         for _ in range(DRAWS):

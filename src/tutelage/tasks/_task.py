@@ -202,6 +202,10 @@ class Task:
         """Keyword arguments of `from_pretrained` that fit a model's head to the labels; empty for a head without labels."""
         raise NotImplementedError
 
+    def width(self, data: Data) -> int:
+        """Numbers that one output of an example or a token has, the last hidden states aside."""
+        return max(1, len(data.labels))
+
     def settled(self, data: Data) -> dict[str, Any]:
         """Settings whose values `load` found in the data; they are kept with a student, for other data is judged by them."""
         return {}
@@ -240,6 +244,15 @@ class Task:
         """What `judged` names, from a batch's outputs."""
         raise NotImplementedError
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrated` chooses settings for each model."""
+        return False
+
+    def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Task:
+        """This task with the settings of `predict` that are best for a model, by its outputs on dev."""
+        return self
+
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """Predictions from raw outputs, one an item: class numbers, 0/1 rows, numbers, or texts.
 
@@ -259,9 +272,8 @@ class Task:
         """The primary metric's value of each item, (items,), where the metric is their mean and has no closed form."""
         return None
 
-    def weighted(self, predicted: np.ndarray, gold: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
-        """The primary metric with items counted so many times, weights (draws, items) to (draws,), where it is made of sums over
-        items but is not their mean."""
+    def sums(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray | None:
+        """(items, columns) whose sums make the primary metric (`_metrics.OF_SUMS`), where it is no mean over items and no closed form."""
         return None
 
     def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]] | None:

@@ -18,9 +18,9 @@ from ..config import Count, NonNegative, settings
 from ..coref import formats, jsonlines, scores
 from ..coref.documents import Document, Span, some
 from ..errors import DataError, ModelError
-from ..records import digest
 from ..rows import Batch, Rows, Seen, Term
 from . import _documents
+from ._mentions import Places, documents_of, tokens_of
 from ._parts import Part
 from ._task import Data, Encoded, Split, Task
 
@@ -32,20 +32,8 @@ if TYPE_CHECKING:
 CutOff = Annotated[float, Field(gt=0, lt=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """The documents behind the rows."""
-
-    documents: list[Document]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all of them."""
-        return digest(list(jsonlines.lines(self.documents)))
-
-    def join(self, other: Places) -> Places:
-        """These, then the other's."""
-        return Places([*self.documents, *other.documents])
+THRESHOLDS = tuple(x / 2 for x in range(-12, 9))
+"""What is tried on dev."""
 
 
 @settings
@@ -78,8 +66,8 @@ class Coreference(Task):
     """Width of the head's vectors."""
     proposals: Annotated[float, Field(gt=0, le=5)] = 0.3
     """Spans that are asked about, per word of a document."""
-    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    """Clusters are joined while the mean score between their mentions is above this."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Clusters are joined while the mean score between their mentions is above this; null takes what is best on dev, for each model."""
     singletons: bool = False
     """Whether a mention that is alone in its cluster is learned, given and scored."""
     mention_weight: NonNegative = 1.0
@@ -92,6 +80,10 @@ class Coreference(Task):
     @property
     def primary(self) -> str:
         return "conll_f1"
+
+    @property
+    def calibrates(self) -> bool:
+        return self.threshold is None
 
     @property
     def policy(self) -> scores.Singletons:
@@ -110,7 +102,7 @@ class Coreference(Task):
         parts, notes = _documents.parts_of(self, self._part)
         splits = {}
         for name, part in parts.items():
-            documents = _read(part.texts)
+            documents = documents_of(part.texts)
             if name != "train" and (bare := [d.name for d in documents if d.clusters is None]):
                 raise DataError(f"{part.source}: documents without clusters cannot be scored: {some(bare)}")
             wide = sum(b - a >= self.widest for d in documents for a, b in d.mentions)
@@ -136,14 +128,17 @@ class Coreference(Task):
         return sorted((a, b, n) for n, c in enumerate(chosen, 1) for a, b in c if b - a < self.widest)
 
     def head(self, data: Data) -> dict[str, Any]:
+        return {"factors": self.width(data)}
+
+    def width(self, data: Data) -> int:
         from ..coref import grid
 
-        return {"factors": grid.count(self.size, self.widest)}
+        return grid.count(self.size, self.widest)
 
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
         """Rows of token numbers. Extra columns: `word`, 1 + the word's number; `speaker`, 1 + the speaker's; and `cluster`, for the
         first token of a word and each width that of the span, 0 for none."""
-        documents = _read(split.columns["document"])
+        documents = documents_of(split.columns["document"])
         return self.rows_of(documents, tokenizer, split.gold)
 
     def rows_of(self, documents: Sequence[Document], tokenizer: Any, gold: np.ndarray) -> Encoded:
@@ -152,7 +147,7 @@ class Coreference(Task):
             raise ModelError("task coreference: needs a tokenizer that tells words apart (tokenizer.json); name a model that has one")
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "word", "speaker", "cluster")}
         for one in documents:
-            ids, word = _tokens(one, tokenizer)
+            ids, word = tokens_of(one, tokenizer)
             first = np.searchsorted(word, np.arange(len(one.words)))
             cells = np.zeros((len(ids), self.widest), dtype=np.int32)
             for a, b, number in self._learned(one):
@@ -244,6 +239,16 @@ class Coreference(Task):
             total = total + self.mention_weight * grid.mentions_loss(f, cluster)
         return Term(total, "label", weight)
 
+    def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Coreference:
+        """With the threshold of `THRESHOLDS` that gives the best CoNLL F1 on these documents."""
+        right = encoded.about.documents
+        said: list[list[Document]] = [[] for _ in THRESHOLDS]
+        for one, (f, _) in zip(right, self._of_rows(outputs, encoded), strict=True):
+            for documents, found in zip(said, self.decode(f, THRESHOLDS), strict=True):
+                documents.append(dataclasses.replace(one, clusters=found.clusters))
+        values = [float(scores.f1(scores.by_document(right, documents, self.policy), "conll")) for documents in said]
+        return dataclasses.replace(self, threshold=THRESHOLDS[int(np.argmax(values))])
+
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """The documents with the clusters that were found, (documents,)."""
         out = np.empty(len(encoded), dtype=object)
@@ -253,21 +258,29 @@ class Coreference(Task):
 
     def found(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[linking.Found]:
         """What the grids say of each document."""
+        for f, _ in self._of_rows(outputs, encoded):
+            yield from self.decode(f, [self.threshold or 0.0])
+
+    def _of_rows(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[tuple[Any, Any]]:
         import torch
 
         for row in range(len(encoded)):
             tokens = torch.from_numpy(outputs["factors"][encoded.starts[row] : encoded.starts[row + 1]])
-            yield from self.resolve(Seen({"factors": tokens[None]}), encoded.batch([row]))
+            yield from self._factors(Seen({"factors": tokens[None]}), encoded.batch([row]))
 
     def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[linking.Found]:
         """What the grids say of each document of a batch; of the `given` spans alone where a document has some."""
         import torch
 
+        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
+            asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.mentions.device).reshape(-1, 2)
+            yield from self.decode(f, [self.threshold or 0.0], asked)
+
+    def decode(self, f: Any, thresholds: Sequence[float], given: Tensor | None = None) -> list[linking.Found]:
+        """A document's clusters from its factors, at each threshold; those of the `given` spans (spans, 2) alone where there are some."""
         from ..coref import linking
 
-        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
-            asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.start.device).reshape(-1, 2)
-            yield linking.resolve(f, share=self.proposals, threshold=self.threshold, singletons=self.singletons, given=asked)
+        return linking.at_thresholds(f, thresholds, share=self.proposals, singletons=self.singletons, given=given)
 
     def truth(self, encoded: Encoded) -> np.ndarray:
         out = np.empty(len(encoded), dtype=object)
@@ -279,8 +292,8 @@ class Coreference(Task):
         found = scores.figures(scores.by_document(list(gold), list(predicted), self.policy))
         return {"conll_f1": found["conll_f1"], **{f"{m}_f1": found[m]["f1"] for m in ("muc", "b3", "ceafe", "lea", "mentions")}}
 
-    def weighted(self, predicted: np.ndarray, gold: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return scores.f1(scores.by_document(list(gold), list(predicted), self.policy), "conll", weights)
+    def sums(self, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+        return scores.conll_sums(scores.by_document(list(gold), list(predicted), self.policy))
 
     def items(self, predicted: np.ndarray, encoded: Encoded) -> list[dict[str, Any]]:
         """Each document's name, clusters and CoNLL F1."""
@@ -289,26 +302,3 @@ class Coreference(Task):
             value = float(scores.f1(scores.by_document([right], [said], self.policy), "conll"))
             out.append({"document": right.name, "conll_f1": round(value, 5), "gold": right.clusters, "predicted": said.clusters})
         return out
-
-
-def _read(texts: Sequence[str]) -> list[Document]:
-    return list(jsonlines.read("\n".join(text.strip("\n") for text in texts), Path("documents")))
-
-
-def _tokens(document: Document, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Token numbers and the word of each; a word without a token of its own becomes the unknown one."""
-    ids: list[int] = []
-    word: list[int] = []
-    words = list(document.words)
-    made = tokenizer(words, is_split_into_words=True, add_special_tokens=False, verbose=False)
-    numbers, of = made["input_ids"], made.word_ids()
-    at = 0
-    for i in range(len(words)):
-        mine = []
-        while at < len(of) and of[at] == i:
-            mine.append(numbers[at])
-            at += 1
-        mine = mine or [tokenizer.unk_token_id or 0]
-        ids += mine
-        word += [i] * len(mine)
-    return np.array(ids, dtype=np.int32), np.array(word, dtype=np.int32)

@@ -1,0 +1,1 @@
+"""Databases of records: SQLite in a file, or PostgreSQL by its URL."""

@@ -1,0 +1,183 @@
+"""From finished cells to comparisons and verdicts: paired by seed, on test; what is missing is named, never averaged over."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import config, records
+from ..report import study as report
+from ..report import words
+from . import statistics
+from .cells import Cells, examples_of
+from .plan import Claim, Plan, Point, matches
+from .sampling import dev_score, score
+from .tables import CellRow
+
+
+class Results:
+    """The cells of a study by point and seed."""
+
+    def __init__(self, plan: Plan, rows: Sequence[CellRow]):
+        self.plan, self.rows, self.level = plan, rows, plan.study.level
+        self.trials = [[r for r in rows if r.trial == n] for n in range(1 + max(r.trial for r in rows))]
+        self._by_point = {_key(own[0].point): own for own in self.trials if own[0].point}
+
+    def points(self) -> list[dict[str, Any]]:
+        """Each point: scores on dev and test as means over seeds with t intervals, or which seeds are missing."""
+        out = []
+        for own in self.trials:
+            missing = _missing(own)
+            line: dict[str, Any] = {"point": own[0].point, "seeds": len(own), "missing": missing, "metric": None}
+            if not missing:
+                first, tests = own[0].result or {}, [_score(r) for r in own]
+                low, high = statistics.mean_interval(tests, self.level)
+                line |= {"metric": first["metric"], "dev": score(own), "test": float(np.mean(tests)), "low": low, "high": high,
+                         "teacher": first["teacher"].get("teacher"),
+                         "seconds": float(np.mean([r.result["seconds"]["total"] for r in own if r.result]))}  # fmt: skip
+            out.append(line)
+        return out
+
+    def best(self) -> dict[str, Any] | None:
+        """Of a search, the finished point that dev prefers."""
+        done = [p for p in self.points() if p["metric"]]
+        return max(done, key=lambda p: -p["dev"] if p["metric"] in words.LESS else p["dev"], default=None)
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Each claim with its comparisons, corrected by Holm within the claim, and what they say together."""
+        out = []
+        for claim in self.plan.claims:
+            compare = self._two_models if claim.kind == "models" else self._compare
+            made = [compare(claim, *pair) for pair in self._pairs(claim)]
+            for one, adjusted in zip(made, statistics.holm([float(one["p"]) for one in made]), strict=True):
+                one["adjusted"] = adjusted
+                one["finding"] = self._finding(claim, one)
+            told = {k: getattr(claim, k) for k in ("name", "kind", "axis", "margin", "seed", "against")}
+            out.append({**told, "comparisons": made, "verdict": _verdict(claim, [one["finding"] for one in made])})
+        return out
+
+    def _pairs(self, claim: Claim) -> Iterator[tuple[Point, str, list[CellRow], list[CellRow]]]:
+        """What a claim compares: the rest of the point, the value, its cells and those that it is compared with."""
+        values = claim.values or tuple(v for v in self.plan.axes[claim.axis].values if v != claim.against)
+        for own in self._by_point.values():
+            point = own[0].point or {}
+            if point[claim.axis] in values and matches(point, claim.where or {}):
+                rest = {k: v for k, v in point.items() if k != claim.axis}
+                if other := self._by_point.get(_key(point | {claim.axis: claim.against})):
+                    yield rest, point[claim.axis], own, other
+
+    def _compare(self, claim: Claim, rest: Point, value: str, own: list[CellRow], other: list[CellRow]) -> dict[str, Any]:
+        """One value against another at the same point: paired differences over seeds, positive where it is better."""
+        out: dict[str, Any] = {"at": rest, "value": value, "against": claim.against, "seeds": len(own), "p": float("nan")}
+        lacking = [f"{v}, seed {m['seed']} ({m['state']})" for v, rows in ((value, own), (claim.against, other)) for m in _missing(rows)]
+        out["missing"] = lacking
+        if lacking:
+            return out
+        metric = (own[0].result or {})["metric"]
+        sign = -1 if metric in words.LESS else 1
+        gaps = [sign * (_score(a) - _score(b)) for a, b in zip(own, other, strict=True)]
+        low, high = statistics.mean_interval(gaps, self.level)
+        p = statistics.equivalence(gaps, claim.margin) if claim.margin else statistics.difference(gaps)
+        out |= {"metric": metric, "mean": float(np.mean(gaps)), "low": low, "high": high, "p": p, "effect": statistics.effect(gaps)}
+        out["each"], out["rows"] = gaps, None
+        drawn = statistics.metric_draws(metric, [examples_of(r) for r in (*own, *other)])
+        if drawn is not None and len(own) > 1:
+            out["rows"] = statistics.over_seeds(sign * (drawn[:, : len(own)] - drawn[:, len(own) :]), self.level)
+        return out
+
+    def _finding(self, claim: Claim, one: dict[str, Any]) -> str:
+        """'gain', 'loss', 'equivalent', 'different', 'not shown', or 'open' where a seed is missing or there are too few."""
+        if one["missing"] or one["p"] != one["p"]:
+            return "open"
+        if claim.margin:
+            outside = one["low"] > claim.margin or one["high"] < -claim.margin
+            return "equivalent" if one["adjusted"] < self.level else "different" if outside else "not shown"
+        return "not shown" if one["adjusted"] >= self.level else "gain" if one["mean"] > 0 else "loss"
+
+    def _two_models(self, claim: Claim, rest: Point, value: str, own: list[CellRow], other: list[CellRow]) -> dict[str, Any]:
+        """McNemar's test of the two models of one seed."""
+        a, b = (next(r for r in rows if r.seed == claim.seed) for rows in (own, other))
+        out: dict[str, Any] = {"at": rest, "value": value, "against": claim.against, "seeds": 1, "p": float("nan")}
+        out["missing"] = [f"{v}, seed {r.seed} ({_state(r)})" for v, r in ((value, a), (claim.against, b)) if r.state != "done"]
+        mine, theirs = (None if out["missing"] else _right(r) for r in (a, b))
+        if mine is not None and theirs is not None and len(mine) == len(theirs):
+            out |= {"metric": "accuracy", "mean": float(mine.mean() - theirs.mean()), "p": statistics.mcnemar(mine, theirs)}
+        return out
+
+
+def _verdict(claim: Claim, findings: Sequence[str]) -> str:
+    """What a claim's comparisons say together."""
+    right, wrong = ("equivalent", "different") if claim.kind == "equivalent" else ("gain", "loss")
+    if "open" in findings or not findings:
+        return "open"
+    if all(f == right for f in findings):
+        return "holds"
+    return "holds in part" if right in findings else "contradicted" if wrong in findings else "not shown"
+
+
+def write(cells: Cells, folder: Path, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Write report.html and cells.csv; returns their paths, and the verdicts on the claims."""
+    plan = cells.plan
+    found = Results(plan, cells.rows())
+    facts: dict[str, Any] = {
+        "status": status, "points": found.points(), "verdicts": found.verdicts(), "level": found.level,
+        "best": found.best() if plan.study.search else None, "seeds": list(plan.study.seeds), "axes": list(plan.axes),
+        "power": {"floor": statistics.floor(len(plan.study.seeds)), "detectable": statistics.detectable(len(plan.study.seeds), found.level),
+                  "chance": statistics.POWER},
+        "later": cells.claims_at_start() != config.dump(plan.claims), "hash": plan.hash, "storage": cells.shown,
+        "where": _places(found.rows), "settings": config.text(plan.study),
+    }  # fmt: skip
+    page, table = folder / "report.html", folder / "cells.csv"
+    report.write(facts, page)
+    records.write(table, _csv(found))
+    return {"report": str(page), "table": str(table), "verdicts": facts["verdicts"]}
+
+
+def _csv(found: Results) -> str:
+    """One line a cell: its point, seed, state, scores, times, and why it failed."""
+    out, axes = io.StringIO(), list(found.plan.axes)
+    kept = ("metric", "score", "rows", "learning_rate", "steps", "best_step", "parameters", "weights")
+    line = csv.writer(out, lineterminator="\n")
+    line.writerow(["cell", *axes, "seed", "state", "dev", *kept, "seconds", "worker", "reason"])
+    for r in found.rows:
+        result = r.result or {}
+        point = [(r.point or {}).get(a, "") for a in axes]
+        dev = dev_score(result) if result else ""
+        seconds = result.get("seconds", {}).get("total", "")
+        line.writerow([r.number, *point, r.seed, r.state, dev, *(result.get(k, "") for k in kept), seconds, r.worker or "", r.reason or ""])
+    return out.getvalue()
+
+
+def _missing(rows: Sequence[CellRow]) -> list[dict[str, Any]]:
+    return [{"seed": r.seed, "state": _state(r)} for r in rows if r.state != "done"]
+
+
+def _state(row: CellRow) -> str:
+    return "missing" if row.state == "open" else row.state
+
+
+def _score(row: CellRow) -> float:
+    return float((row.result or {})["score"])
+
+
+def _right(row: CellRow) -> np.ndarray | None:
+    """(items,) of bool: which items a model got right; None where items are not right or wrong."""
+    given = examples_of(row)
+    if (row.result or {})["kind"] != "choice" or "gold" not in given:
+        return None
+    keep = statistics.labelled(given["gold"])
+    return (given["predicted"] == given["gold"])[keep]
+
+
+def _places(rows: Sequence[CellRow]) -> list[str]:
+    """The different surroundings that cells were computed in."""
+    return sorted({", ".join(f"{k} {v}" for k, v in r.result["where"].items()) for r in rows if r.result})
+
+
+def _key(point: Point | None) -> str:
+    return records.digest(point)
