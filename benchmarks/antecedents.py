@@ -7,7 +7,8 @@ highest, or none. Learned is the likelihood of all right antecedents together.
     link(q, c)       = mention(q) + mention(c) + sum over x, y of {first, last} of q_xy(x of q) . c_xy(y of c) + near_q(c) + who_q(c)
     loss             = - sum over q of log(sum over right c before q of e^link / (1 + sum over all c before q of e^link))
 
-with "none" at score 0, which is right where no antecedent is. Singletons are neither learned nor given.
+with "none" at score 0, which is right where no antecedent is; in use it scores `threshold`, which dev decides as it does for our task.
+Singletons are neither learned nor given.
 
 Source: Kirstain, Ram and Levy 2021, "Coreference Resolution without Span Representations", arXiv:2101.00434 (s2e), recalled, and
 fastcoref's code of its head.
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tutelage.coref import linking
-    from tutelage.coref.documents import Span
 
 FORMS = ("ss", "se", "es", "ee")
 """The bilinear terms: the query's first or last word, then the antecedent's."""
@@ -47,16 +47,14 @@ class Antecedents(Coreference):
     """Rank of the bilinear forms; 105 gives as many numbers a token as the grid's head."""
     mention_weight: NonNegative = 0.0
     """Weight of a loss that teaches what a mention is, beside the antecedents; the source has none."""
-    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    """Score of having no antecedent."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
         yield from super().faults()
         if self.singletons:
             yield "singletons", "have no antecedent to be learned from; leave it out"
 
-    def head(self, data: Any) -> dict[str, Any]:
-        return {"factors": sum(self._sizes().values())}
+    def width(self, data: Any) -> int:
+        return sum(self._sizes().values())
 
     def _sizes(self) -> dict[str, int]:
         from tutelage.coref import grid
@@ -106,26 +104,29 @@ class Antecedents(Coreference):
         asked, told = (
             torch.cat([f.words[side + form][spans[:, "se".index(form[place])]] for form in FORMS], 1) for place, side in enumerate("qc")
         )
-        known = f.mentions[spans[:, 0], spans[:, 1] - spans[:, 0]]
+        known = grid.known(f, spans)
         found = (asked @ told.T).float() / math.sqrt(self.size) + known[:, None] + known[None]
         found = found + grid.around(f.words["near"], f.words["who"], f.speakers, spans[:, 0], spans[:, 0])
         later = torch.ones_like(found, dtype=torch.bool).triu()
-        return torch.cat([found.masked_fill(later, -math.inf), torch.full_like(known[:, None], self.threshold)], 1)
+        return torch.cat([found.masked_fill(later, -math.inf), torch.zeros_like(known[:, None])], 1)
 
-    def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[linking.Found]:
-        """Each span with its best antecedent; of the `given` spans alone where a document has some."""
+    def decode(self, f: _Words, thresholds: Sequence[float], given: Tensor | None = None) -> list[linking.Found]:
+        """Each span with its best antecedent, if that scores above the threshold."""
         import torch
 
         from tutelage.coref import grid, linking
 
-        for (f, _), asked in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
-            spans = grid.proposals(f.mentions, self.proposals) if asked is None else torch.tensor(sorted(asked), device=f.mentions.device)
-            with torch.no_grad():
-                best = self.links(f, spans).argmax(1).tolist()
+        with torch.no_grad():
+            spans = grid.proposals(f.mentions, self.proposals) if given is None else given
+            value = grid.known(f, spans).cpu().numpy()
+            top, best = (x.tolist() for x in self.links(f, spans)[:, :-1].max(1))
+        out = []
+        for threshold in thresholds:
             labels = np.arange(len(spans))
-            for i, antecedent in enumerate(best):
-                labels[i] = labels[antecedent] if antecedent < i else i
-            yield linking.grouped(f.mentions, spans, labels)
+            for i, (score, antecedent) in enumerate(zip(top, best, strict=True)):
+                labels[i] = labels[antecedent] if score > threshold else i
+            out.append(linking.grouped(value, spans, labels))
+        return out
 
 
 @dataclasses.dataclass

@@ -155,13 +155,13 @@ def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
 def scores(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
     """(queries, cells): the grid of each query (queries, 2) at the cells (cells, 2), with the pair term."""
     starts, ends = _shares(f, queries, cells[:, 0], cells[:, 1])
-    return known(f.mentions, cells) + starts + ends + _pairs(f, queries, cells)
+    return known(f, cells) + starts + ends + _pairs(f, queries, cells)
 
 
-def known(mentions: Tensor, spans: Tensor) -> Tensor:
-    """(spans,): the null query's score, of `mentions` (words, widest), of spans (spans, 2); 0 for one that is wider than it looks."""
-    width, widest = spans[:, 1] - spans[:, 0], mentions.shape[1]
-    return torch.where(width < widest, mentions[spans[:, 0], width.clamp(max=widest - 1)], 0.0)
+def known(f: Factors, spans: Tensor) -> Tensor:
+    """(spans,): the null query's score of spans (spans, 2); 0 for one that is wider than it looks."""
+    width, widest = spans[:, 1] - spans[:, 0], f.mentions.shape[1]
+    return torch.where(width < widest, f.mentions[spans[:, 0], width.clamp(max=widest - 1)], 0.0)
 
 
 def clusters_loss(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tensor) -> Tensor:

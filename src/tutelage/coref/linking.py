@@ -48,19 +48,20 @@ def at_thresholds(
     """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
+        value = known(f, spans).cpu().numpy()
         labels = _joined(f, spans, thresholds)
     alone = math.inf if not singletons else 0.0 if given is None else -math.inf
-    return [grouped(f.mentions, spans, one, alone) for one in labels]
+    return [grouped(value, spans, one, alone) for one in labels]
 
 
-def grouped(mentions: Tensor, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
-    """Spans (spans, 2) by the number of their cluster; one that is alone in it is kept where its mention score is above `alone`."""
-    value = known(mentions.detach(), spans).cpu().numpy()
+def grouped(value: np.ndarray, spans: Tensor, labels: np.ndarray, alone: float = math.inf) -> Found:
+    """Spans (spans, 2) with their scores as mentions by the number of their cluster; one that is alone in it is kept where its score is
+    above `alone`."""
     places = [(int(first), int(last)) for first, last in spans.tolist()]
-    score_of = dict(zip(places, map(float, value), strict=True))
     many: dict[int, list[Span]] = {}
     for place, label in zip(places, labels, strict=True):
         many.setdefault(int(label), []).append(place)
+    score_of = dict(zip(places, map(float, value), strict=True))
     clusters = tuple(sorted(tuple(sorted(c)) for c in many.values() if len(c) > 1 or score_of[c[0]] > alone))
     return Found(clusters, tuple(places), {span: score_of[span] for c in clusters for span in c})
 

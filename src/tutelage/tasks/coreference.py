@@ -241,13 +241,10 @@ class Coreference(Task):
 
     def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Coreference:
         """With the threshold of `THRESHOLDS` that gives the best CoNLL F1 on these documents."""
-        from ..coref import linking
-
         right = encoded.about.documents
         said: list[list[Document]] = [[] for _ in THRESHOLDS]
         for one, (f, _) in zip(right, self._of_rows(outputs, encoded), strict=True):
-            many = linking.at_thresholds(f, THRESHOLDS, share=self.proposals, singletons=self.singletons)
-            for documents, found in zip(said, many, strict=True):
+            for documents, found in zip(said, self.decode(f, THRESHOLDS), strict=True):
                 documents.append(dataclasses.replace(one, clusters=found.clusters))
         values = [float(scores.f1(scores.by_document(right, documents, self.policy), "conll")) for documents in said]
         return dataclasses.replace(self, threshold=THRESHOLDS[int(np.argmax(values))])
@@ -261,10 +258,8 @@ class Coreference(Task):
 
     def found(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[linking.Found]:
         """What the grids say of each document."""
-        from ..coref import linking
-
         for f, _ in self._of_rows(outputs, encoded):
-            yield linking.resolve(f, share=self.proposals, threshold=self.threshold or 0.0, singletons=self.singletons)
+            yield from self.decode(f, [self.threshold or 0.0])
 
     def _of_rows(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[tuple[Any, Any]]:
         import torch
@@ -277,11 +272,15 @@ class Coreference(Task):
         """What the grids say of each document of a batch; of the `given` spans alone where a document has some."""
         import torch
 
+        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
+            asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.mentions.device).reshape(-1, 2)
+            yield from self.decode(f, [self.threshold or 0.0], asked)
+
+    def decode(self, f: Any, thresholds: Sequence[float], given: Tensor | None = None) -> list[linking.Found]:
+        """A document's clusters from its factors, at each threshold; those of the `given` spans (spans, 2) alone where there are some."""
         from ..coref import linking
 
-        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
-            asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.start.device).reshape(-1, 2)
-            yield linking.resolve(f, share=self.proposals, threshold=self.threshold or 0.0, singletons=self.singletons, given=asked)
+        return linking.at_thresholds(f, thresholds, share=self.proposals, singletons=self.singletons, given=given)
 
     def truth(self, encoded: Encoded) -> np.ndarray:
         out = np.empty(len(encoded), dtype=object)
