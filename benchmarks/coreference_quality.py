@@ -37,7 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "antecedents": {"kind": ANTECEDENTS},
     "helped": {"kind": ANTECEDENTS, "mention_weight": 1.0},
 }
-TRAIN = {"epochs": 20, "batch_size": 1}
+TRAIN = {"epochs": 10, "batch_size": 1}
 RATES = (1e-4, 2e-4, 4e-4)
 SEARCH_SEED = 1000
 SEARCH_SHARE = 0.5

@@ -252,14 +252,10 @@ class Coreference(Task):
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """The documents with the clusters that were found, (documents,)."""
         out = np.empty(len(encoded), dtype=object)
-        for i, found in enumerate(self.found(outputs, encoded)):
+        for i, (f, _) in enumerate(self._of_rows(outputs, encoded)):
+            [found] = self.decode(f, [self.threshold or 0.0])
             out[i] = dataclasses.replace(encoded.about.documents[i], clusters=found.clusters)
         return out
-
-    def found(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[linking.Found]:
-        """What the grids say of each document."""
-        for f, _ in self._of_rows(outputs, encoded):
-            yield from self.decode(f, [self.threshold or 0.0])
 
     def _of_rows(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Iterator[tuple[Any, Any]]:
         import torch
