@@ -86,7 +86,7 @@ class Antecedents(Coreference):
             if not labelled:
                 continue
             spans = grid.proposals(f.mentions, self.proposals)
-            own = cluster[spans[:, 0], spans[:, 1] - spans[:, 0]]
+            own = cluster[grid.at(spans)]
             right = ((own[:, None] == own[None]) & (own[:, None] > 0)).tril(-1)
             right = torch.cat([right, ~right.any(1, keepdim=True)], 1)
             found = self.links(f, spans)

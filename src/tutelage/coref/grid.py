@@ -158,6 +158,17 @@ def scores(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
     return known(f, cells) + starts + ends + _pairs(f, queries, cells)
 
 
+def at(spans: Tensor) -> tuple[Tensor, Tensor]:
+    """The cells of spans (spans, 2) in what is (words, widest): (spans,) of words, and of widths."""
+    return spans[:, 0], spans[:, 1] - spans[:, 0]
+
+
+def mentions_of(cluster: Tensor) -> tuple[Tensor, Tensor]:
+    """The spans (spans, 2) in clusters of `cluster` (words, widest), 0 for none, and the number of each one's cluster."""
+    places = (cluster > 0).nonzero()
+    return torch.stack([places[:, 0], places.sum(1)], -1), cluster[places[:, 0], places[:, 1]]
+
+
 def known(f: Factors, spans: Tensor) -> Tensor:
     """(spans,): the null query's score of spans (spans, 2); 0 for one that is wider than it looks."""
     width, widest = spans[:, 1] - spans[:, 0], f.mentions.shape[1]
@@ -176,8 +187,8 @@ def clusters_loss(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, go
     a query's spans, first and last words add up to less than 600. Gradients are made tile by tile with the loss.
     """
     alone = gold > 0
-    alone[cells[:, 0], cells[:, 1] - cells[:, 0]] = True
-    alone[queries[:, 0], queries[:, 1] - queries[:, 0]] = True
+    alone[at(cells)] = True
+    alone[at(queries)] = True
     return _Tiles.apply(f, (queries, wanted, cells, gold, alone), *(getattr(f, name) for name in LEARNED))
 
 
@@ -196,9 +207,9 @@ class _Tiles(torch.autograd.Function):
         own = dataclasses.replace(f, **dict(zip(LEARNED, leaves, strict=True)))
         total, slopes = torch.zeros((), device=queries.device), [torch.zeros_like(x) for x in leaves if moved]
         size = max(1, CELLS // len(f.start))
-        for at in (slice(i, i + size) for i in range(0, len(queries), size)):
+        for some in (slice(i, i + size) for i in range(0, len(queries), size)):
             with torch.set_grad_enabled(moved):
-                loss = _tile(own, queries[at], wanted[at], *same)
+                loss = _tile(own, queries[some], wanted[some], *same)
             total += loss.detach()
             if moved:
                 for slope, more in zip(slopes, torch.autograd.grad(loss, leaves), strict=True):
@@ -218,9 +229,9 @@ def _tile(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tens
     number = alone.flatten().cumsum(0).view_as(gold) - 1
     first, width = alone.nonzero().T
     found = f.mentions[first, width] + starts[:, first] + ends[:, first + width]
-    found = found.index_add(1, number[cells[:, 0], cells[:, 1] - cells[:, 0]], _pairs(f, queries, cells))
+    found = found.index_add(1, number[at(cells)], _pairs(f, queries, cells))
     right = (gold[first, width][None] == wanted[:, None]) & (wanted[:, None] > 0)
-    own = number[queries[:, 0], queries[:, 1] - queries[:, 0]][:, None]
+    own = number[at(queries)][:, None]
     wrong = (~right).scatter(1, own, False)
     low, high = _parts(found, right.scatter(1, own, False), wrong)
     others = _elsewhere(f.mentions.masked_fill(alone, NEVER), starts, ends)

@@ -201,10 +201,9 @@ class Coreference(Task):
         documents = self._factors(seen, batch)
         blocks, gold = [], []
         for f, cluster in documents:
-            places = (cluster > 0).nonzero()
-            spans = torch.stack([places[:, 0], places.sum(1)], -1)
+            spans, numbers = grid.mentions_of(cluster)
             blocks.append(grid.scores(f, spans, spans))
-            gold.append(cluster[places[:, 0], places[:, 1]])
+            gold.append(numbers)
         most = max(1, *(len(b) for b in blocks))
         pad = torch.nn.functional.pad
         pairs = torch.cat([pad(b, (0, most - len(b))) for b in blocks])
@@ -228,13 +227,12 @@ class Coreference(Task):
         for (f, cluster), labelled in zip(self._factors(seen, batch), batch.labelled.tolist(), strict=True):
             if not labelled:
                 continue
-            places = (cluster > 0).nonzero()
-            spans = torch.stack([places[:, 0], places.sum(1)], -1)
+            spans, numbers = grid.mentions_of(cluster)
             cells = grid.proposals(f.mentions, self.proposals)
-            wrong = cells[cluster[cells[:, 0], cells[:, 1] - cells[:, 0]] == 0]
-            best = f.mentions.detach()[wrong[:, 0], wrong[:, 1] - wrong[:, 0]].topk(min(len(wrong), max(1, len(spans)))).indices
+            wrong = cells[cluster[grid.at(cells)] == 0]
+            best = f.mentions.detach()[grid.at(wrong)].topk(min(len(wrong), max(1, len(spans)))).indices
             queries = torch.cat([spans, wrong[best]])
-            wanted = torch.cat([cluster[places[:, 0], places[:, 1]], cluster.new_zeros(len(best))])
+            wanted = torch.cat([numbers, cluster.new_zeros(len(best))])
             total = total + grid.clusters_loss(f, queries, wanted, cells, cluster)
             total = total + self.mention_weight * grid.mentions_loss(f, cluster)
         return Term(total, "label", weight)
