@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold
 
 from tutelage.answers import features, lexical
 from tutelage.cited import citations, hagrid
@@ -91,36 +90,19 @@ DESIGNS = {"listed": ("listed",), "all sets": tuple(features.SETS)}
 CUTS = (1, 2, 3, 4, 5)
 
 
-def cited_items(path: Path) -> tuple[list[features.Cited], np.ndarray, np.ndarray]:
-    """The segments of `items` for the fitted judge, labels, and questions."""
-    many, labels, groups = [], [], []
-    for question in hagrid.read(path)[0]:
-        for answer in question.answers:
-            for i, segment in enumerate(answer.sentences):
-                one = features.cited(question, answer, i)
-                if segment.attributable is not None and one.sources:
-                    many.append(one)
-                    labels.append(int(segment.attributable))
-                    groups.append(question.query_id)
-    return many, np.array(labels), np.array(groups)
-
-
 def trained(folder: Path, final: bool) -> None:
-    many, labels, groups = cited_items(folder / "train.jsonl")
+    many, labels, groups = features.labelled(hagrid.read(folder / "train.jsonl")[0])
     for name, sets in DESIGNS.items():
         columns = []
         for cut in CUTS:
-            scores = np.zeros(len(many))
-            for rows, held in GroupKFold(5, shuffle=True, random_state=cut).split(labels, labels, groups):
-                judge = features.Fitted.fit([many[i] for i in rows], labels[rows], groups[rows], sets=sets)
-                scores[held] = judge.score([many[i] for i in held])
+            scores = features.out_of_fold(many, labels, groups, sets=sets, seed=cut)
             columns.append(scores)
             print(f"{name}, cut {cut}: ROC-AUC {roc_auc_score(labels, scores):.4f}", flush=True)
         compare(f"{name}, out of fold on train", many, labels, groups, np.stack(columns))
     if final:
         judge = features.Fitted.fit(many, labels, groups)
         print(f"fitted on train: {len(judge.names)} features, strength {judge.strength}")
-        many, labels, groups = cited_items(folder / "dev.jsonl")
+        many, labels, groups = features.labelled(hagrid.read(folder / "dev.jsonl")[0])
         compare("dev", many, labels, groups, judge.score(many)[None])
 
 

@@ -69,14 +69,14 @@ def table_of(questions: list[hagrid.Question], references: dict[str, list[str]],
         "cites": [any(s.sources for s in one) for one in many],
         "dangles": [any(s.dangling for s in one) for one in many],
         "words": [len(citations.without(a.answer).split()) for _, a in flat],
-        "rouge_l": scores._near(flat, references)["rouge_l"],
+        "rouge_l": scores.near(flat, references)["rouge_l"],
         **{f"f1 by {name}": [row["f1"] for row in scores.support(many, judge)] for name, judge in judges.items()},
     }
     return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
 
 def interval(values: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    found = scores._mean(values, np.unique(groups, return_inverse=True)[1], DRAWS)
+    found = scores.mean(values, np.unique(groups, return_inverse=True)[1], DRAWS)
     return found["value"], found["low"], found["high"]
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.answers import features, lexical
-from tutelage.cited import hagrid
+from tutelage.cited import citations, hagrid
+from tutelage.cli import main
 from tutelage.errors import DataError
 
 
@@ -113,6 +118,28 @@ def test_a_judge_learns_and_scores_the_same_after_loading(tmp_path):
     assert features.Fitted.fit([*many, features.Cited("worda", ())], [*labels, 1], [*groups, "x"]) == judge, (
         "what cites nothing is left out"
     )
+
+
+def test_the_verb_fits_the_same_judge_in_every_process_and_scores_by_it(tmp_path):
+    many, labels, groups = made()
+    questions = []
+    for number, (one, label, group) in enumerate(zip(many, labels, groups, strict=True)):
+        quotes = [{"idx": i, "docid": str(i), "text": text} for i, text in enumerate((*one.sources, *one.others), 1)]
+        cites = "".join(f"[{i + 1}]" for i in range(len(one.sources)))
+        segment = {"text": f"{citations.without(one.text)} rain tree stone river {cites}", "index": 0, "attributable": int(label)}
+        answer = {"answer": segment["text"], "sentences": [segment]}
+        questions.append({"query_id": f"{group}-{number}", "query": "What?", "quotes": quotes, "answers": [answer]})
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(json.dumps(q) + "\n" for q in questions))
+    said = []
+    for seed in "12":
+        words = [sys.executable, "-m", "tutelage", "answers", "fit", str(file), "--out", str(tmp_path / f"{seed}.json"), "--json"]
+        done = subprocess.run(words, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        said.append(json.loads(done.stdout))
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+    assert said[0]["segments"] == len(many) and said[0]["fitted"] > 0.9
+    found = CliRunner().invoke(main, ["answers", "score", str(file), "--judge", str(tmp_path / "1.json"), "--json"])
+    assert json.loads(found.output)["judge"] == said[0]["judge"] == said[1]["judge"]
 
 
 def test_a_judge_is_scikit_learns_regression_on_its_features():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ def idf(texts: Iterable[str]) -> dict[str, float]:
     """Smoothed inverse document frequency of each word over distinct texts, as scikit-learn's; "" is that of an unseen word."""
     many = list(dict.fromkeys(texts))
     counts = Counter(w for text in many for w in set(lexical.tokens(text)))
-    return {w: float(np.log((1 + len(many)) / (1 + n)) + 1) for w, n in counts.items()} | {"": float(np.log(1 + len(many)) + 1)}
+    return {w: float(np.log((1 + len(many)) / (1 + n)) + 1) for w, n in sorted(counts.items())} | {"": float(np.log(1 + len(many)) + 1)}
 
 
 def features(one: Cited, weights: Mapping[str, float]) -> np.ndarray:
@@ -88,7 +89,7 @@ def features(one: Cited, weights: Mapping[str, float]) -> np.ndarray:
     union, union_grams = set[str]().union(*words), set[tuple[str, str]]().union(*grams)
 
     def weigh(many: Iterable[str]) -> float:
-        return sum(weights.get(w, weights[""]) for w in many)
+        return math.fsum(weights.get(w, weights[""]) for w in many)  # exact, so that the order of a set plays no part
 
     heavy, begins = weigh(content), _prefixes(content)
 
@@ -148,7 +149,13 @@ class Fitted:
 
     @classmethod
     def fit(
-        cls, many: Sequence[Cited], labels: Sequence[int], groups: Sequence[str], *, sets: Sequence[str] = tuple(SETS), seed: int = 0
+        cls,
+        many: Sequence[Cited],
+        labels: Sequence[int] | np.ndarray,
+        groups: Sequence[str] | np.ndarray,
+        *,
+        sets: Sequence[str] = tuple(SETS),
+        seed: int = 0,
     ) -> Fitted:
         """A judge from segments, labels 0 or 1, and the question that each comes from.
 
@@ -231,31 +238,48 @@ class Fitted:
         return cls(**rows, bias=found["bias"], idf=found["idf"], strength=found["strength"])
 
 
+def labelled(questions: Iterable[hagrid.Question]) -> tuple[list[Cited], np.ndarray, np.ndarray]:
+    """The segments that have a label of attribution and cite, their labels 0 or 1, and the id of the question of each."""
+    rows = [
+        (made, int(segment.attributable), question.query_id)
+        for question in questions
+        for answer in question.answers
+        for i, segment in enumerate(answer.sentences)
+        if segment.attributable is not None and (made := cited(question, answer, i)).sources
+    ]
+    return [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.int64), np.array([row[2] for row in rows])
+
+
+def out_of_fold(
+    many: Sequence[Cited], labels: np.ndarray, groups: np.ndarray, *, sets: Sequence[str] = tuple(SETS), seed: int
+) -> np.ndarray:
+    """(segments,): the score of each by a judge that was fitted, its features chosen too, on other folds; `seed` cuts folds by question.
+
+    Raises DataError as `Fitted.fit` does.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    said = np.zeros(len(many))
+    for rows, held in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups):
+        judge = Fitted.fit([many[i] for i in rows], labels[rows], groups[rows], sets=sets)
+        said[held] = judge.score([many[i] for i in held])
+    return said
+
+
 def learn(questions: Sequence[hagrid.Question], out: str | Path) -> dict[str, Any]:
     """Fit a judge on the labelled segments that cite, keep it at `out`; how many there were, and ROC-AUC out of fold beside `lexical`.
 
     Features and strength are chosen anew within each fold's training questions. Raises DataError as `Fitted.fit` does.
     """
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold
 
-    rows = [
-        (made, s.attributable, q.query_id)
-        for q in questions
-        for a in q.answers
-        for i, s in enumerate(a.sentences)
-        if s.attributable is not None and (made := cited(q, a, i)).sources
-    ]
-    many, truth, owners = [r[0] for r in rows], np.array([r[1] for r in rows], dtype=np.int64), [r[2] for r in rows]
-    judge = Fitted.fit(many, truth.tolist(), owners)
-    said = np.zeros(len(rows))
-    for train, held in GroupKFold(FOLDS, shuffle=True, random_state=1).split(said, truth, owners):
-        part = Fitted.fit([many[i] for i in train], truth[train].tolist(), [owners[i] for i in train])
-        said[held] = part.score([many[i] for i in held])
+    many, truth, owners = labelled(questions)
+    judge = Fitted.fit(many, truth, owners)
+    said = out_of_fold(many, truth, owners, seed=1)
     plain = [lexical.attribution(one.text, one.sources) for one in many]
     judge.save(out)
     return {
-        "segments": len(rows), "questions": len(set(owners)), "supported": float(truth.mean()),
+        "segments": len(many), "questions": len(set(owners.tolist())), "supported": float(truth.mean()),
         "fitted": float(roc_auc_score(truth, said)), "lexical": float(roc_auc_score(truth, plain)), "judge": judge.name,
     }  # fmt: skip
 

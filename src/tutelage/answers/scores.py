@@ -165,15 +165,16 @@ def score(
             for key in ("recall", "precision", "f1"):
                 columns[f"citation_{key}"].append(one[key])
     if references:
-        columns |= _near(flat, references)
+        columns |= near(flat, references)
     groups = np.unique([q.query_id for q, _ in flat], return_inverse=True)[1]
     return {
         "answers": len(flat), "questions": len(set(groups.tolist())), "judge": judge.name if judge else None,
-        "threshold": judge.threshold if judge else None, "scores": {name: _mean(values, groups, draws) for name, values in columns.items()},
+        "threshold": judge.threshold if judge else None, "scores": {name: mean(values, groups, draws) for name, values in columns.items()},
     }  # fmt: skip
 
 
-def _near(flat: Sequence[tuple[hagrid.Question, hagrid.Answer]], references: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+def near(flat: Sequence[tuple[hagrid.Question, hagrid.Answer]], references: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+    """`rouge_l` and `bleu` of each answer to the nearest of its question's references; NaN where it has none."""
     try:
         import sacrebleu
         from rouge_score.rouge_scorer import RougeScorer
@@ -189,7 +190,7 @@ def _near(flat: Sequence[tuple[hagrid.Question, hagrid.Answer]], references: Map
     return out
 
 
-def _mean(values: Sequence[float], groups: np.ndarray, draws: int) -> dict[str, float]:
+def mean(values: Sequence[float], groups: np.ndarray, draws: int) -> dict[str, float]:
     """Mean over what is known, and a 95 % interval that draws questions with all their answers."""
     table = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(table)
