@@ -33,8 +33,8 @@ def asked(tmp_path):
 
 def test_collect_judge_export_and_score(asked, server, tmp_path):  # noqa: F811
     store = ("--store", tmp_path / "answers.db")
-    done = run("collect", asked, "--model", "m", "--server", server.url, *store, "--prompts", "short", "--price", 1, 2)
-    assert done.exit_code == 0, done.output
+    done = run("collect", asked, "--model", "m", "--server", server.url, *store, "--prompts", "short", "--price", 1, 2, "--concurrency", 1)
+    assert done.exit_code == 0, done.output  # one at a time, so that answers are numbered as their questions
     assert "4 answers, 0 failed, 0 left; 0 cite nothing, 4 cite what is not there" in done.stdout and "0.0006 paid" in done.stdout
     again = run("collect", asked, "--model", "m", "--server", server.url, *store, "--prompts", "short", "--json")
     assert json.loads(again.stdout)["asked"] == 0
