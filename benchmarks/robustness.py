@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     [suite] = suites.find([given.suite], [f"{given.suite}.attack.examples={given.examples}", *given.changes])
-    student = Student("student", given.student, Machine(given.threads))
+    student = Student.read("student", given.student, Machine(given.threads))
     ready = Attacker(suite, given.heads, Console())
     filler = ready.filler(student)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 attacker = kind(suite, Path(place), Talk(), width=width)
                 attacker.fillers = ready.fillers
                 began = time.perf_counter()
-                attacker.tried(student)
+                attacker.tried(student, Path(place))
                 seconds[way].append(time.perf_counter() - began)
                 [file] = Path(place).glob("*.jsonl")
                 found[way] = sorted(records.rows(file), key=lambda row: row["key"])

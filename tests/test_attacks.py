@@ -166,17 +166,19 @@ def test_a_masked_model_offers_whole_words_and_no_stop_words(masked):
 @pytest.mark.parametrize("name", ["words", "characters"])
 def test_one_by_one_and_all_at_once_find_the_same(tmp_path, words, name):
     changes = words if name == "words" else ["characters.attack.examples=24"]
-    student, [suite] = Student("s", str(sentiment(tmp_path)), Machine(1)), suites.find([name], changes)
+    student, [suite] = Student.read("s", str(sentiment(tmp_path)), Machine(1)), suites.find([name], changes)
     together, single = (Attacker(suite, tmp_path / place, Talk(), width=width) for place, width in (("a", 64), ("b", 1)))
-    found = together.tried(student)
-    assert found == single.tried(student)
+    found, other = together.tried(student, tmp_path / "a"), single.tried(student, tmp_path / "b")
+    right, same = found.pop("right"), other.pop("right")
+    assert found == other and np.array_equal(right, same)
+    assert right.mean() == found["accuracy"]
     assert found["clean"] == 1.0 and found["rows"] == 24
     assert found["success"]["value"] == pytest.approx(1 - found["accuracy"]) and found["success"]["value"] > 0.3
 
 
 def test_an_attack_goes_on_behind_what_has_ended(tmp_path, words, monkeypatch):
-    student, [suite] = Student("s", str(sentiment(tmp_path)), Machine(1)), suites.find(["words"], words)
-    whole = Attacker(suite, tmp_path / "a", Talk()).tried(student)
+    student, [suite] = Student.read("s", str(sentiment(tmp_path)), Machine(1)), suites.find(["words"], words)
+    whole = Attacker(suite, tmp_path / "a", Talk()).tried(student, tmp_path / "a")
     attacker = Attacker(suite, tmp_path / "b", Talk(), width=2)
     asked = student.probabilities
 
@@ -187,13 +189,14 @@ def test_an_attack_goes_on_behind_what_has_ended(tmp_path, words, monkeypatch):
 
     monkeypatch.setattr(student, "probabilities", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        attacker.tried(student)
+        attacker.tried(student, tmp_path / "b")
     [file] = (tmp_path / "b").glob("*.jsonl")
     done = file.read_text()
     file.write_text(done + '{"key": "cut sh')
     count = []
     monkeypatch.setattr(student, "probabilities", lambda texts, *, exact=False: count.append(len(texts)) or asked(texts, exact=exact))
-    assert attacker.tried(student) == whole
+    again = attacker.tried(student, tmp_path / "b")
+    assert np.array_equal(again.pop("right"), whole.pop("right")) and again == whole
     rows = {row["key"]: row["queries"] for row in records.rows(file)}
     kept = {json.loads(line)["key"] for line in done.splitlines()}
     assert len(kept) >= 5 and sum(count) == sum(n for key, n in rows.items() if key not in kept)
@@ -226,8 +229,8 @@ def test_the_second_text_of_a_pair_is_attacked(tmp_path, words):
     data.write_text("".join(json.dumps(r) + "\n" for r in rows))
     task = {"data": str(data), "pair": "second", "labels": ["no", "yes"]}
     looker = save_looker(tmp_path / "looker", task, {"no": MARKS["negative"], "yes": MARKS["positive"]}, pairs=True)
-    student, [suite] = Student("s", str(looker), Machine(1)), suites.find(["words"], words)
-    found = Attacker(suite, tmp_path / "a", Talk()).tried(student)
+    student, [suite] = Student.read("s", str(looker), Machine(1)), suites.find(["words"], words)
+    found = Attacker(suite, tmp_path / "a", Talk()).tried(student, tmp_path / "a")
     texts = {tuple(r["second"].split()) for r in rows}
     assert found["success"]["value"] > 0.5
     for pieces in found["examples"]:

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -55,13 +56,17 @@ def settings_table(name: str) -> str:
     cls = find.find(kind, name) if kind else getattr(recipe, name, None) or getattr(plan, name)
     helped, rows = config.field_help(cls), []
     for field in dataclasses.fields(cls):
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        cells = [f"`{field.name}`", "required" if required else shown(field.default), " ".join(helped[field.name].split())]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        cells = [f"`{field.name}`", shown(default), " ".join(helped[field.name].split())]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     return "".join(["| setting | default | what it says |\n|---|---|---|\n", *rows]) if rows else "It has no settings.\n"
 
 
 def shown(default) -> str:
+    if default is dataclasses.MISSING:
+        return "required"
+    if isinstance(default, tuple | dict):
+        return f"`{json.dumps(default)}`"
     if dataclasses.is_dataclass(default):
         return "all defaults"
     return "`" + config.text({"x": default}).removeprefix("x:").strip() + "`"

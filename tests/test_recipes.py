@@ -74,9 +74,9 @@ STUDIES = {p.stem: p for p in sorted((Path(__file__).parents[1] / "recipes" / "s
 def test_a_study_that_comes_along_is_accepted_and_says_what_it_is(name):
     made, line = plans.load(name), catalogue.parts("studies")["studies"][name]
     assert line.endswith(".") and len(line) < 140
-    assert len(made.cells) == {"labels-small": 2 * 2 * 5 * 5, "labels-full": (8 * 5 - 2) * 2 * 5}[name]
-    methods = {c.point["method"] for c in made.cells}
-    assert methods == {"finetune", "kd", "label_smoothing", "tf_reg", "self_kd"} and len(made.study.seeds) == 5
+    assert len(made.cells) == {"labels-small": 2 * 2 * 5 * 5, "labels-full": (8 * 5 - 2) * 2 * 5, "robustness-small": 2 * 5 * 5}[name]
+    methods = ("label_smoothing", "tf_reg", "self_kd") if name.startswith("labels") else ("annealing", "mate", "combined")
+    assert {c.point["method"] for c in made.cells} == {"finetune", "kd", *methods} and len(made.study.seeds) == 5
 
 
 def test_the_small_study_runs(place):

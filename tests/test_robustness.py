@@ -188,9 +188,9 @@ def test_suites_refuse_in_one_sentence(tmp_path, monkeypatch):
 
 def test_a_student_of_other_named_data_is_refused(tmp_path):
     [imdb] = suites.find(["imdb"])
-    assert "was trained on imdb" in (suites.check(imdb, "s", ["negative", "positive"], {"data": "imdb"}) or "")
-    assert suites.check(imdb, "s", ["negative", "positive"], {"data": "reviews.csv"}) is None
-    assert suites.check(imdb, "s", ["negative", "positive"], {"data": "imdb", "train": "mine.csv"}) is None
+    assert "was trained on imdb" in (suites.check(imdb, "s", ["negative", "positive"], {"data": "imdb"}, False) or "")
+    assert suites.check(imdb, "s", ["negative", "positive"], {"data": "reviews.csv"}, False) is None
+    assert suites.check(imdb, "s", ["negative", "positive"], {"data": "imdb", "train": "mine.csv"}, False) is None
 
 
 def _inferrer(folder: Path) -> Path:

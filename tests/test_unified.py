@@ -44,8 +44,8 @@ def settings(place: Path, *more: str) -> list[str]:
 
 def tried(place: Path, names: list[str], folder: str = "a", *more: str):
     machine = Machine(1)
-    teacher = Student("teacher", str(place / "teacher"), machine)
-    students = [Student(name, str(place / name), machine) for name in names]
+    teacher = Student.read("teacher", str(place / "teacher"), machine)
+    students = [Student.read(name, str(place / name), machine) for name in names]
     return unified.tried(suites.find(["unified"], settings(place, *more))[0], students, teacher, place / folder, Talk())
 
 
@@ -74,7 +74,7 @@ def test_the_generator_learns_to_part_them(place):
     for seed, name in enumerate(("one", "two")):
         (save_tiny(place / name, depth=1, labels={0: "negative", 1: "positive"}, seed=seed) / "tutelage.json").write_text(said)
     machine = Machine(1)
-    teacher, half = (Student(name, str(place / name), machine) for name in ("one", "two"))
+    teacher, half = (Student.read(name, str(place / name), machine) for name in ("one", "two"))
 
     def distance(steps: int) -> float:
         said, more = Talk(), (f"steps={steps}", "rate=0.01", "mask=0.5")

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import records
+from .. import config, records
 from ..errors import ConfigError, RunError
 from ..recipe import Recipe
+from . import judge
 from .checkpoint import State
 from .distill import Run
 from .machine import Machine
@@ -31,6 +32,8 @@ class Trial:
     """What the student said of each test item: `each`, its values of the metric, or `predicted` and `gold`."""
     students: tuple[Path, ...]
     """Folders that its students' trainings left in the store."""
+    student: judge.Opened
+    """The trained student with its task and data."""
 
 
 def trial(
@@ -68,6 +71,7 @@ def trial(
             },
         },
         examples=examples,
+        student=judge.Opened(recipe.task, run.data, run.loaded[key], {"task": config.dump(recipe.task), "labels": list(run.data.labels)}),
         students=tuple(trained.folder for trained in run.students),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from . import page, table, words
 
 Facts = Mapping[str, Any]
+TAKEN = ("Before", "Under attack", "Success rate", "Queries", "Words changed", "Cosine")
 HEADS = {"out_of_domain": "other domain", "advglue": "AdvGLUE", "checklist": "CheckList, cases passed", "attack": "under attack"}
 
 
@@ -143,21 +144,22 @@ def _checklist(name: str, suite: Facts) -> dict[str, Any]:
 
 def attacked(suite: Facts) -> tuple[list[table.Cell], list[list[table.Cell]]]:
     """What an attack took, a line a student: heads and rows."""
-    heads = [(h, "") for h in ("Student", "Before", "Under attack", "Success rate", "Queries", "Words changed", "Cosine")]
+    heads = [(h, "") for h in ("Student", *TAKEN)]
     body: list[list[table.Cell]] = []
     for name, cell in suite["students"].items():
         success = cell["success"] and {**cell["success"], "accuracy": cell["success"]["value"]}
-        line: list[table.Cell] = [
-            (name, ""),
-            (words.value("accuracy", cell["clean"]), f"{cell['rows']:,} rows"),
-            (_share(cell), _between(cell)),
-        ]
-        line.append((_share(success), _between(success)) if success else (words.NONE, ""))
-        line.append((f"{cell['queries']:.0f}" if words.known(cell["queries"]) else words.NONE, ""))
-        line.append((words.value("accuracy", cell["changed"]), ""))
-        line.append((f"{cell['similarity']:.3f}" if words.known(cell["similarity"]) else words.NONE, ""))
-        body.append(line)
+        details = [f"{cell['rows']:,} rows", _between(cell), _between(success) if success else "", "", "", ""]
+        values = taken(cell, success["value"] if success else None)
+        body.append([(name, ""), *zip(values, details, strict=True)])
     return heads, body
+
+
+def taken(cell: Facts, success: float | None) -> list[str]:
+    """What an attack took of a student, as text in the order of `TAKEN`."""
+    shares = (words.value("accuracy", x) for x in (cell["clean"], cell["accuracy"], success))
+    queries = f"{cell['queries']:.0f}" if words.known(cell["queries"]) else words.NONE
+    cosine = f"{cell['similarity']:.3f}" if words.known(cell["similarity"]) else words.NONE
+    return [*shares, queries, words.value("accuracy", cell["changed"]), cosine]
 
 
 def show(facts: Facts, file: TextIO | None = None) -> None:

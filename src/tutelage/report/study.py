@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 from matplotlib.figure import Figure
 
-from . import page, plots, words
+from . import page, plots, robustness, table, words
 
 Facts = Mapping[str, Any]
 MARKS = {"holds": "The claim holds", "holds in part": "The claim holds in part", "contradicted": "The results contradict the claim",
@@ -86,6 +86,7 @@ def write(facts: Facts, path: Path) -> None:
         "columns": COLUMNS,
         "axes": facts["axes"],
         "points": [_point(p, facts) for p in facts["points"]],
+        "suites": _suites(facts),
         "level": f"{100 * (1 - facts['level']):g} %",
         "failures": [(cell(one), one["reason"]) for one in status["failures"]],
         "absent": [cell(one) for one in (*status["running_now"], *status["missing"])],
@@ -146,6 +147,39 @@ def _point(p: Facts, facts: Facts) -> dict[str, Any]:
     low, high = (words.value(metric, p[k]) for k in ("low", "high"))
     return out | {"metric": words.metric_name(metric), "dev": words.value(metric, p["dev"]), "test": words.value(metric, p["test"]),
                   "interval": words.span(low, high), "teacher": words.value(metric, p["teacher"])}  # fmt: skip
+
+
+def _suites(facts: Facts) -> dict[str, Any] | None:
+    """The finished points on every suite, what attacks took, and which students were at chance; None for a study without suites."""
+    done = [p for p in facts["points"] if p["metric"]]
+    if not facts["suites"] or not done:
+        return None
+    heads = [("At", ""), ("Own test", ""), *((name, robustness.HEADS[s["kind"]]) for name, s in facts["suites"].items())]
+    rows = []
+    for p in done:
+        tried = (p["suites"][name] for name in facts["suites"])
+        rows.append([(at(p["point"]), "at chance" if p["at_chance"] else ""), _share(p["metric"], p["test"], p),
+                     *(_share("accuracy", one["accuracy"], one) for one in tried)])  # fmt: skip
+    chance = [f"{at(p['point'])} (seed {', '.join(map(str, p['at_chance']))})" for p in done if p["at_chance"]]
+    return {
+        "heads": heads, "rows": rows,
+        "chance": f"At chance on their own test part, so that what they do elsewhere says nothing: {'; '.join(chance)}." if chance else "",
+        "attacks": [_attack(name, done) for name, s in facts["suites"].items() if s["kind"] == "attack"],
+    }  # fmt: skip
+
+
+def _attack(name: str, done: Sequence[Facts]) -> tuple[str, list[table.Cell], list[list[table.Cell]], list[tuple[str, Any]]]:
+    heads = [(h, "") for h in ("At", *robustness.TAKEN)]
+    rows: list[list[table.Cell]] = []
+    for p in done:
+        cell = p["suites"][name]
+        rows.append([(at(p["point"]), ""), *((text, "") for text in robustness.taken(cell, cell["success"]))])
+    return name, heads, rows, [(at(p["point"]), p["suites"][name]["examples"]) for p in done if p["suites"][name]["examples"]]
+
+
+def _share(metric: str, value: float, cell: Facts) -> table.Cell:
+    low, high = (words.value(metric, cell[k]) for k in ("low", "high"))
+    return words.value(metric, value), words.span(low, high).removesuffix(" %") if words.known(cell["low"]) else ""
 
 
 def _tests(facts: Facts) -> Iterator[str]:

@@ -35,23 +35,27 @@ def rows_of(student: Student, examples: int) -> dict[str, int]:
 
 
 class Attacker:
-    """One attack against student after student, with the same settings and the same models beside them."""
+    """One attack against student after student, with the same settings and the same models beside them.
 
-    def __init__(self, suite: Suite, folder: Path, talk: Talk, *, width: int = WIDTH):
+    `heads` is the folder of heads that are trained for masked language models without one.
+    """
+
+    def __init__(self, suite: Suite, heads: Path, talk: Talk, *, width: int = WIDTH):
         assert suite.attack is not None
-        self.suite, self.attack, self.folder, self.talk, self.width = suite, suite.attack, folder, talk, width
+        self.suite, self.attack, self.heads, self.talk, self.width = suite, suite.attack, heads, talk, width
         self.encoder = Encoder(self.attack.encoder, precision="float32") if self.attack.by == "words" else None
         self.fillers: dict[str, Filler] = {}
 
-    def tried(self, student: Student) -> dict[str, Any]:
+    def tried(self, student: Student, folder: Path) -> dict[str, Any]:
         """Accuracy under attack with its interval, success rate, queries, words changed, and broken texts with the change marked.
 
-        What has ended stands in a file of the folder; the same call goes on behind it. Rows depend on nothing but their text.
+        What has ended stands in a file of `folder`; the same call goes on behind it. Rows depend on nothing but their text; `right`
+        (rows,) of bool tells which are right under attack, those that were searched.
         """
         rows, filler = rows_of(student, self.attack.examples), self.filler(student)
         beside = [self.encoder.digest if self.encoder else "", filler.digest if filler else ""]
         settings = {k: v for k, v in config.dump(self.attack).items() if k not in ("examples", "seconds")}
-        path = self.folder / f"{self.suite.name}-{records.digest(student.digest, settings, beside)[:16]}.jsonl"
+        path = folder / f"{self.suite.name}-{records.digest(student.digest, settings, beside)[:16]}.jsonl"
         done = {row["key"]: row for row in records.rows(path)}
         records.write_rows(path, done.values())
         log = records.Log(path, path.stat().st_size)
@@ -67,8 +71,11 @@ class Attacker:
                     advance(1)
         finally:
             log.close()
-        facts = summed([done[key] for key in rows if key in done], len(rows))
-        return {**facts, "perplexity": filler.perplexity if filler else None, "masked": self.attack.masked if filler else None}
+        searched = [done[key] for key in rows if key in done]
+        right = np.array([row["status"] == "held" for row in searched], dtype=bool)
+        facts = summed(searched, len(rows))
+        head = {"perplexity": filler.perplexity if filler else None, "masked": self.attack.masked if filler else None}
+        return {**facts, **head, "right": right}
 
     def _search(self, student: Student, row: int) -> Search:
         split = student.data.splits["test"]
@@ -99,7 +106,7 @@ class Attacker:
         data = student.data.digest
         if data not in self.fillers:
             steps, seed = self.attack.prepare, self.attack.seed
-            self.fillers[data] = fill_by(self.attack.masked, student, steps=steps, store=self.folder, seed=seed, talk=self.talk)
+            self.fillers[data] = fill_by(self.attack.masked, student, steps=steps, store=self.heads, seed=seed, talk=self.talk)
         return self.fillers[data]
 
 

@@ -107,15 +107,16 @@ def fill_by(name: str, student: Student, *, steps: int, store: Path, seed: int, 
     method, training = Filling(prepare=steps), Training(steps=steps, learning_rate=2e-4, evaluate_every=max(1, steps // 4))
     key = records.digest(load.weights_digest(loaded.model), train.digest, dev.digest, config.dump(method), config.dump(training), seed)[:16]
     folder = store / f"masked-{key}"
-    if not (folder / "model/perplexity.json").exists():
-        facts = facts_of(student, loaded.tokenizer, train, training)
-        job = Job(f"head of {name}", method, student.task, training, seed, facts, {"generator": loaded.model},
-                  lambda role, stage: None, train, dev, folder, student.machine, talk)  # fmt: skip
-        loop = Loop(job)
-        state = loop.run()
-        with records.whole_folder(folder / "model") as place:
-            loaded.save(place)
-            records.write_json(place / "perplexity.json", min(row["dev"]["perplexity"] for row in state.history))
-        loop.checkpoints.clear()
+    with records.locked(folder, wait=True):
+        if not (folder / "model/perplexity.json").exists():
+            facts = facts_of(student, loaded.tokenizer, train, training)
+            job = Job(f"head of {name}", method, student.task, training, seed, facts, {"generator": loaded.model},
+                      lambda role, stage: None, train, dev, folder, student.machine, talk)  # fmt: skip
+            loop = Loop(job)
+            state = loop.run()
+            with records.whole_folder(folder / "model") as place:
+                loaded.save(place)
+                records.write_json(place / "perplexity.json", min(row["dev"]["perplexity"] for row in state.history))
+            loop.checkpoints.clear()
     kept = load.open_model(str(folder / "model"), {}, auto=load.MASKED_LM)
     return Filler(kept.model, kept.tokenizer, student.machine, records.read_json(folder / "model/perplexity.json"))

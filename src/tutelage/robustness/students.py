@@ -18,16 +18,14 @@ from ..records import digest
 from ..tasks import _metrics
 from ..tasks._task import Split
 from .reading import Text
+from .suites import labels_texts
 
 
 class Student:
-    """A student with its task; `name` is what the table calls it. A folder that names no task has that of the student `like`."""
+    """A trained model with its task; `name` is what the table calls it, `precision` what it computes in."""
 
-    def __init__(self, name: str, folder: str, machine: Machine, like: Student | None = None):
-        self.name, self.folder, self.machine = name, folder, machine
-        one = judge.opened(folder, like=like.known if like else None)
-        if one.task.auto != "AutoModelForSequenceClassification" or one.task.kind != "choice":
-            raise ModelError(f"{folder}: is no student that gives texts one label of several; leave it out")
+    def __init__(self, name: str, one: judge.Opened, machine: Machine, *, folder: str = "", precision: str = "auto"):
+        self.name, self.folder, self.machine, self.precision = name, folder, machine, precision
         self.task, self.data, self.tokenizer, self.trained = one.task, one.data, one.loaded.tokenizer, one.known.get("task", {})
         self.known: Mapping[str, Any] = one.known
         self.model = one.loaded.model.to(machine.device).eval()
@@ -36,8 +34,19 @@ class Student:
         self.digest = digest(weights_digest(self.model), tokenizer_digest(self.tokenizer), self.task.max_length, list(self.labels))
         self.truncated = 0
 
+    @classmethod
+    def read(cls, name: str, folder: str, machine: Machine, like: Student | None = None) -> Student:
+        """A saved one. A folder that names no task has that of the student `like`.
+
+        Raises ModelError for a model that does not give texts one label of several.
+        """
+        one = judge.opened(folder, like=like.known if like else None)
+        if not labels_texts(one.task):
+            raise ModelError(f"{folder}: is no student that gives texts one label of several; leave it out")
+        return cls(name, one, machine, folder=folder)
+
     def probabilities(self, texts: Sequence[Text], *, exact: bool = False) -> np.ndarray:
-        """(texts, labels) in float32. `exact` computes in float32 where the machine would else choose bfloat16.
+        """(texts, labels) in float32. `exact` computes in float32 whatever the student's precision.
 
         `truncated` is then how many of them were longer than the task's `max_length`.
         """
@@ -46,7 +55,7 @@ class Student:
         split = Split({"text": first, **pair}, np.full(len(texts), -1), list(range(len(texts))))
         encoded = self.task.encode(split, self.tokenizer)
         self.truncated = encoded.truncated
-        dtype = self.machine.precision("float32" if exact else "auto")
+        dtype = self.machine.precision("float32" if exact else self.precision)
         logits = outputs(self.model, encoded, self.task.outputs, self.machine, dtype, self.task.view)["logits"]
         return torch.from_numpy(logits).softmax(-1).numpy()
 
@@ -56,7 +65,7 @@ class Student:
         A student is at chance where the interval does not lie above that share.
         """
         encoded = self.task.encode(self.data.splits["test"], self.tokenizer)
-        judged = judge.on(self.model, encoded, self.task, self.machine, self.machine.precision("auto"))
+        judged = judge.on(self.model, encoded, self.task, self.machine, self.machine.precision(self.precision))
         found = accuracy(int((judged.predicted == judged.gold).sum()), len(judged.gold))
         majority = float(np.bincount(judged.gold).max() / len(judged.gold))
         return {**found, "majority": majority, "at_chance": found["low"] <= majority, "data": _source(self)}

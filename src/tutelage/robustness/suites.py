@@ -197,15 +197,37 @@ def find(asked: Sequence[str], changes: Iterable[str] = ()) -> list[Suite]:
     return [config.build(Suite, config.override(tree, own[name]), f"suite {name}") for name, tree in trees.items()]
 
 
-def _file(name: str) -> Path:
+def declared(given: Mapping[str, Any]) -> list[Suite]:
+    """Suites by name or file, each with changes of its settings: {imdb: {limit: 500}, words: {attack.queries: 100}}.
+
+    Raises ConfigError as `find` does, with the path within `given`.
+    """
+    out: list[Suite] = []
+    for name, changes in given.items():
+        tree = config.read(_file(name, "robustness"))
+        tree.setdefault("name", Path(name).stem)
+        if not isinstance(changes or {}, Mapping):
+            raise ConfigError(f"robustness.{name}: holds changes of its settings, such as {{limit: 500}}, or nothing; got {changes!r}")
+        for key, value in (changes or {}).items():
+            config.put(tree, key, value, {})
+        try:
+            out.append(config.build(Suite, tree))
+        except ConfigError as fault:
+            raise ConfigError([(f"robustness.{name}.{path}".rstrip("."), what) for path, what in fault.faults]) from None
+    if len({suite.name for suite in out}) < len(out):
+        raise ConfigError("robustness: two suites have the same name; give one of them a name of its own")
+    return out
+
+
+def _file(name: str, option: str = "--suite") -> Path:
     """A packaged suite's file, or a user's own."""
     there = known()
     if name in there:
         return there[name]
     if Path(name).suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"--suite: no suite '{name}'{near(name, there)} ({', '.join(there)}, or a YAML file of your own)")
+        raise ConfigError(f"{option}: no suite '{name}'{near(name, there)} ({', '.join(there)}, or a YAML file of your own)")
     if not Path(name).is_file():
-        raise ConfigError(f"--suite: no file {name}; name a suite that comes along ({', '.join(there)}) or a YAML file")
+        raise ConfigError(f"{option}: no file {name}; name a suite that comes along ({', '.join(there)}) or a YAML file")
     return Path(name)
 
 
@@ -227,14 +249,24 @@ def place(suite: Suite) -> Path:
     raise ConfigError(f"suite {suite.name}: no {wanted} in {path}; name the file or its folder with --suite {suite.name}=PATH")
 
 
-def check(suite: Suite, student: str, labels: Sequence[str], trained: Mapping[str, Any]) -> str | None:
-    """Why a student cannot be tried on a suite, in a sentence; None where it can. `trained` are the settings of its task."""
+def labels_texts(task: Any) -> bool:
+    """Whether a task's models give texts one label of several, as suites ask of students."""
+    return task.auto == "AutoModelForSequenceClassification" and task.kind == "choice"
+
+
+def strange(suite: Suite, student: str, trained: Mapping[str, Any]) -> str | None:
+    """Why a suite is not for a student's data, in a sentence; None where it is. `trained` are the settings of its task."""
     data = "" if trained.get("train") else str(trained.get("data", ""))
     if suite.students and data in NAMED and data not in suite.students:
         whose = ", ".join(suite.students)
         return f"suite {suite.name}: is for students of {whose}, and {student} was trained on {data}; leave one of them out"
-    if suite.kind == "attack":
-        return None
+    return None
+
+
+def check(suite: Suite, student: str, labels: Sequence[str], trained: Mapping[str, Any], paired: bool) -> str | None:
+    """Why a student cannot be tried on a suite, in a sentence; None where it can. `paired`: it reads pairs of texts."""
+    if (why := strange(suite, student, trained)) or suite.kind == "attack":
+        return why
     lost = [x for x in labels if x not in suite.labels]
     said = {suite.labels[x] for x in labels if x in suite.labels}
     if lost or len(said) < 2:
@@ -242,4 +274,7 @@ def check(suite: Suite, student: str, labels: Sequence[str], trained: Mapping[st
             f"suite {suite.name}: its labels map {', '.join(suite.labels)}, and {student} knows {', '.join(labels)}; "
             f"map {', '.join(lost or labels)} in a copy of the suite's file (labels)"
         )
+    if bool(suite.pair) != paired:
+        reads, has = ("pairs of texts", "single texts")[:: 1 if paired else -1]
+        return f"suite {suite.name}: has {has}, and {student} reads {reads}; leave one of them out"
     return None

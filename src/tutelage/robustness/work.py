@@ -11,10 +11,10 @@ from typing import Any
 from .. import config, records
 from ..engine.machine import Machine
 from ..engine.talk import Talk
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..report import robustness as report
-from . import checklist, reading, scoring, suites, unified
-from .attacking import Attacker
+from . import scoring, suites, unified
+from .battery import Battery
 from .students import Student, named
 from .suites import Suite
 
@@ -35,72 +35,43 @@ def compare(
     """
     talk, found = talk or Talk(), suites.find(asked, changes)
     machine = Machine(threads)
-    students = [Student(name, folder, machine) for name, folder in named(folders).items()]
-    _check(students, found)
-    read = {suite.name: _read(suite, students, talk) for suite in found}
+    students = [Student.read(name, folder, machine) for name, folder in named(folders).items()]
     named_by = records.digest([s.digest for s in students], [s.name for s in found])
     place = out or Path("runs") / f"robustness-{named_by[:8]}"
+    battery = Battery(found, place / "attacks", talk)
+    faults = [why for student in students for why in battery.faults(student.name, student.data, student.trained)]
+    if faults:
+        raise ConfigError([("", why) for why in faults])
+    teachers = {s.name: Student.read("teacher", s.attack.teacher, machine, students[0]) for s in found if s.attack and s.attack.teacher}
     with records.locked(place):
-        facts = _facts(students, found, read, place, talk)
+        facts = _facts(students, battery, teachers)
         records.write_json(place / "robustness.json", facts)
         report.write(facts, place / "report.html")
     return {**facts, "report": str(place / "report.html")}
 
 
-def _facts(students: Sequence[Student], found: Sequence[Suite], read: dict[str, Any], place: Path, talk: Talk) -> dict[str, Any]:
+def _facts(students: Sequence[Student], battery: Battery, teachers: Mapping[str, Student]) -> dict[str, Any]:
     facts: dict[str, Any] = {"began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "students": {}, "suites": {}}
-    with talk.task("own test part", len(students)) as advance:
+    with battery.talk.task("own test part", len(students)) as advance:
         for student in students:
             facts["students"][student.name] = {"folder": student.folder, "labels": list(student.labels), **student.at_home()}
             advance(1, student.name)
-    for suite in found:
-        cells = _cells(suite, students, read[suite.name], place / "attacks", talk)
-        facts["suites"][suite.name] = _column(suite, cells, read[suite.name], facts["students"])
-    return facts | {"surroundings": records.surroundings(), "settings": {s.name: config.dump(s) for s in found}}
+    for suite in battery.suites:
+        cells = _cells(suite, students, battery, teachers)
+        facts["suites"][suite.name] = _column(suite, cells, battery.read.get(suite.name), facts["students"])
+    return facts | {"surroundings": records.surroundings(), "settings": {s.name: config.dump(s) for s in battery.suites}}
 
 
-def _check(students: Sequence[Student], found: Sequence[Suite]) -> None:
-    """Refuse, all at once, students that suites are not for, and texts where pairs are needed."""
-    faults = []
-    for suite in found:
-        for student in students:
-            why = suites.check(suite, student.name, student.labels, student.trained)
-            if not why and not suite.attack and bool(suite.pair) != student.paired:
-                reads, has = ("pairs of texts", "single texts")[:: 1 if student.paired else -1]
-                why = f"suite {suite.name}: has {has}, and {student.name} reads {reads}; leave one of them out"
-            faults += [("", why)] if why else []
-    if faults:
-        raise ConfigError(faults)
-
-
-def _read(suite: Suite, students: Sequence[Student], talk: Talk) -> Any:
+def _cells(suite: Suite, students: Sequence[Student], battery: Battery, teachers: Mapping[str, Student]) -> dict[str, dict[str, Any]]:
+    """What every student comes to on a suite, by name."""
+    if suite.name in teachers:
+        return unified.tried(suite, students, teachers[suite.name], battery.heads, battery.talk)
     if suite.attack:
-        return suite.attack.teacher and Student("teacher", suite.attack.teacher, students[0].machine, students[0])
-    if suite.kind == "checklist":
-        return reading.tests(suite)
-    part = reading.labelled(suite)
-    reach = [{suite.labels[x] for x in student.labels} for student in students]
-    for student, mapped in zip(students, reach, strict=True):
-        if lost := sorted(set(part.labels or ()) - mapped):
-            what = f"suite {suite.name}: {part.source} has the label {', '.join(lost)}, which no label of {student.name} maps to"
-            raise DataError(f"{what} ({', '.join(student.labels)}); map it in labels, or name it in drop")
-    if len(part) < part.total:
-        talk.say(f"{suite.name}: {len(part):,} of {part.total:,} rows")
-    return part
-
-
-def _cells(suite: Suite, students: Sequence[Student], read: Any, folder: Path, talk: Talk) -> dict[str, dict[str, Any]]:
-    """What every student comes to on a suite, by name; `read` is its teacher, its tests or its rows."""
-    if suite.attack and suite.attack.by == "unified":
-        return unified.tried(suite, students, read, folder, talk)
-    if suite.attack:
-        attacker = Attacker(suite, folder, talk)
-        return {student.name: attacker.tried(student) for student in students}
-    tried = checklist.tried if suite.kind == "checklist" else scoring.tried
+        return {student.name: battery.tried(suite, student, battery.heads) for student in students}
     out: dict[str, dict[str, Any]] = {}
-    with talk.task(suite.name, len(students)) as advance:
+    with battery.talk.task(suite.name, len(students)) as advance:
         for student in students:
-            out[student.name] = tried(student, suite, read)
+            out[student.name] = battery.tried(suite, student, battery.heads)
             advance(1, student.name)
     return out
 
@@ -108,6 +79,8 @@ def _cells(suite: Suite, students: Sequence[Student], read: Any, folder: Path, t
 def _column(suite: Suite, cells: dict[str, dict[str, Any]], read: Any, home: Mapping[str, Any]) -> dict[str, Any]:
     """The students on one suite: ranks, what each loses from home, and differences on the same rows."""
     rights = {name: cell.pop("right") for name, cell in cells.items() if "right" in cell}
+    if suite.attack and suite.attack.by != "unified":
+        rights = {}  # rows that a search did not reach differ by student
     scoring.rank(cells, "accuracy", {name: row["at_chance"] for name, row in home.items()})
     out: dict[str, Any] = {"kind": suite.kind, "summary": suite.summary, "students": cells}
     if rights and not suite.attack:

@@ -18,6 +18,7 @@ from ..config import Count, Positive, settings
 from ..errors import ConfigError
 from ..find import near
 from ..recipe import Recipe
+from ..robustness import suites
 from .axes import Axis, label
 
 FIXED: dict[str, Any] = {"compare": [], "trackers": [], "measure": False}
@@ -42,6 +43,8 @@ class Claim:
     """The value that they are compared with."""
     where: dict[str, Any] | None = None
     """Values of other axes that it is about; null takes all, each point a comparison of its own."""
+    suite: str | None = None
+    """A suite of `robustness` that it is about; null takes the students' own test part."""
     margin: Positive | None = None
     """Kind equivalent: the largest difference that does not matter, in the metric's own unit (0.01 is a point of accuracy)."""
     seed: int | None = None
@@ -52,6 +55,8 @@ class Claim:
             given = getattr(self, field) is not None
             if given != (self.kind == kind):
                 yield field, f"has no effect for kind {self.kind}; leave it out" if given else f"is required for kind {kind}"
+        if self.suite and self.kind == "models":
+            yield "suite", "has no effect for kind models, which is about the own test part; leave it out"
 
 
 @settings
@@ -82,6 +87,8 @@ class Study:
     """A value or a list of values by axis; cells that have all of an entry's are left out."""
     claims: Annotated[tuple[Any, ...], Field()] = ()
     """Statements that are held against the results; no part of what identifies the study."""
+    robustness: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Suites of `tutelage robustness` that each student is tried on, with changes of their settings: `words: {attack.queries: 100}`."""
     search: Searching | None = None
     """Search the axes instead of laying them out."""
     level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -117,6 +124,7 @@ class Plan:
         self.study, self.base, self.source = study, base, source
         if not study.axes:
             raise ConfigError(f"{source}: axes: names none, so the grid is empty")
+        self.suites = self._suites()
         self.axes = {name: Axis(name, given, bool(study.search), source) for name, given in study.axes.items()}
         self.claims: list[Claim] = [self._claim(i, tree) for i, tree in enumerate(study.claims)]
         for i, entry in enumerate(study.skip):
@@ -137,6 +145,7 @@ class Plan:
         for trial, point in enumerate(points):
             try:
                 made = [self.recipe(point, seed) for seed in self.study.seeds]
+                self._fit(made[0])
             except ConfigError as fault:
                 faults |= dict.fromkeys((self._blamed(path, point), what) for path, what in fault.faults)
                 continue
@@ -155,6 +164,8 @@ class Plan:
         """What may not change once the study began; workers, lease, level and claims may."""
         tree = config.dump(self.study)
         own = {k: tree[k] for k in ("axes", "seeds", "skip", "search")} | {"base": self.base}
+        if self.suites:
+            own["robustness"] = {suite.name: config.dump(suite) for suite in self.suites}
         return json.loads(json.dumps(own | {"recipes": records.digest([key_of(c) for c in self.cells])}))
 
     @property
@@ -171,6 +182,27 @@ class Plan:
         tree |= FIXED | {"name": self.study.name, "seed": seed, "threads": tree.get("threads") or 1}
         return _on_any_machine(recipes.load(tree))
 
+    def _suites(self) -> list[suites.Suite]:
+        """The suites of `robustness`, of which two kinds of setting are no part of a study."""
+        try:
+            found = suites.declared(self.study.robustness)
+        except ConfigError as fault:
+            raise ConfigError(fault.faults, self.source) from None
+        for suite in found:
+            where = f"{self.source}: robustness.{suite.name}"
+            if suite.attack and suite.attack.by == "unified":
+                raise ConfigError(f"{where}: pools the texts of all students; keep: true, and 'tutelage robustness' afterwards, do that")
+            if suite.attack and suite.attack.seconds:
+                raise ConfigError(f"{where}.attack.seconds: lets results depend on the machine; leave it out and lower queries or examples")
+        return found
+
+    def _fit(self, made: Recipe) -> None:
+        """Raise ConfigError where suites are not for the students of a recipe."""
+        for suite in self.suites:
+            other = None if suites.labels_texts(made.task) else "is for tasks that give texts one label of several; leave it out"
+            if why := other or suites.strange(suite, "the student", config.dump(made.task)):
+                raise ConfigError([("robustness", why)])
+
     def _grid(self) -> Iterator[Point]:
         for values in itertools.product(*(axis.values for axis in self.axes.values())):
             yield dict(zip(self.axes, values, strict=True))
@@ -181,7 +213,7 @@ class Plan:
         for values in itertools.zip_longest(*ends):
             point = {n: v if v is not None else e[0] for n, v, e in zip(self.axes, values, ends, strict=True)}
             try:
-                self.recipe(point, self.study.seeds[0])
+                self._fit(self.recipe(point, self.study.seeds[0]))
             except ConfigError as fault:
                 raise ConfigError([(self._blamed(path, point), what) for path, what in fault.faults], self.source) from None
 
@@ -191,7 +223,7 @@ class Plan:
             for key in self.axes[name].settings(value):
                 if path == key or path.startswith((f"{key}.", f"{key}[")):
                     return f"axes.{name}" + ("" if name == key else f".{value}.{key}")
-        return f"base.{path}" if path else "base"
+        return path if path == "robustness" else f"base.{path}" if path else "base"
 
     def _claim(self, number: int, tree: Any) -> Claim:
         where = f"claims[{number}]"
@@ -204,6 +236,10 @@ class Plan:
         self._known(f"{where}.where", made.where or {})
         if made.axis in (made.where or {}):
             raise ConfigError(f"{self.source}: {where}.where: names the axis that is compared; use values")
+        if made.suite and made.suite not in (known := [suite.name for suite in self.suites]):
+            raise ConfigError(
+                f"{self.source}: {where}.suite: robustness has no '{made.suite}'{near(made.suite, known)} ({', '.join(known)})"
+            )
         if made.seed is not None and made.seed not in self.study.seeds:
             raise ConfigError(f"{self.source}: {where}.seed: {made.seed} is none of the study's seeds")
         return made

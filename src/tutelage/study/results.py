@@ -13,11 +13,17 @@ import numpy as np
 from .. import config, records
 from ..report import study as report
 from ..report import words
+from ..tasks import _metrics
 from . import statistics
 from .cells import Cells, examples_of
 from .plan import Claim, Plan, Point, matches
 from .sampling import dev_score, score
 from .tables import CellRow
+
+SHOWN = 3
+"""Texts that mislead a point's first student on the page, an attack."""
+ATTACK = ("clean", "success", "queries", "changed")
+"""Of an attack, in the table of cells."""
 
 
 class Results:
@@ -38,10 +44,23 @@ class Results:
                 first, tests = own[0].result or {}, [_score(r) for r in own]
                 low, high = statistics.mean_interval(tests, self.level)
                 line |= {"metric": first["metric"], "dev": score(own), "test": float(np.mean(tests)), "low": low, "high": high,
-                         "teacher": first["teacher"].get("teacher"),
+                         "teacher": first["teacher"].get("teacher"), "at_chance": [r.seed for r in own if _at_chance(r)],
+                         "suites": {suite.name: self._on(suite.name, own) for suite in self.plan.suites},
                          "seconds": float(np.mean([r.result["seconds"]["total"] for r in own if r.result]))}  # fmt: skip
             out.append(line)
         return out
+
+    def _on(self, suite: str, own: Sequence[CellRow]) -> dict[str, Any]:
+        """A point on a suite: accuracy as a mean over seeds with its t interval; what an attack took, on average; some of its texts."""
+        each = [(r.result or {})["robustness"][suite] for r in own]
+        low, high = statistics.mean_interval([_score(r, suite) for r in own], self.level)
+        out: dict[str, Any] = {"accuracy": float(np.mean([_score(r, suite) for r in own])), "low": low, "high": high}
+        for name in ("clean", "queries", "changed", "similarity", "perplexity"):
+            known = [one[name] for one in each if one.get(name) is not None]
+            out[name] = float(np.mean(known)) if known else None
+        rates = [one["success"]["value"] for one in each if one.get("success")]
+        out["success"] = float(np.mean(rates)) if rates else None
+        return out | {"rows": each[0]["rows"], "examples": each[0].get("examples", [])[:SHOWN]}
 
     def best(self) -> dict[str, Any] | None:
         """Of a search, the finished point that dev prefers."""
@@ -57,7 +76,7 @@ class Results:
             for one, adjusted in zip(made, statistics.holm([float(one["p"]) for one in made]), strict=True):
                 one["adjusted"] = adjusted
                 one["finding"] = self._finding(claim, one)
-            told = {k: getattr(claim, k) for k in ("name", "kind", "axis", "margin", "seed", "against")}
+            told = {k: getattr(claim, k) for k in ("name", "kind", "axis", "margin", "seed", "against", "suite")}
             out.append({**told, "comparisons": made, "verdict": _verdict(claim, [one["finding"] for one in made])})
         return out
 
@@ -78,14 +97,14 @@ class Results:
         out["missing"] = lacking
         if lacking:
             return out
-        metric = (own[0].result or {})["metric"]
+        metric = "accuracy" if claim.suite else (own[0].result or {})["metric"]
         sign = -1 if metric in words.LESS else 1
-        gaps = [sign * (_score(a) - _score(b)) for a, b in zip(own, other, strict=True)]
+        gaps = [sign * (_score(a, claim.suite) - _score(b, claim.suite)) for a, b in zip(own, other, strict=True)]
         low, high = statistics.mean_interval(gaps, self.level)
         p = statistics.equivalence(gaps, claim.margin) if claim.margin else statistics.difference(gaps)
         out |= {"metric": metric, "mean": float(np.mean(gaps)), "low": low, "high": high, "p": p, "effect": statistics.effect(gaps)}
         out["each"], out["rows"] = gaps, None
-        drawn = statistics.metric_draws(metric, [examples_of(r) for r in (*own, *other)])
+        drawn = statistics.metric_draws(metric, [_examples(r, claim.suite) for r in (*own, *other)])
         if drawn is not None and len(own) > 1:
             out["rows"] = statistics.over_seeds(sign * (drawn[:, : len(own)] - drawn[:, len(own) :]), self.level)
         return out
@@ -130,6 +149,7 @@ def write(cells: Cells, folder: Path, status: Mapping[str, Any]) -> dict[str, An
         "power": {"floor": statistics.floor(len(plan.study.seeds)), "detectable": statistics.detectable(len(plan.study.seeds), found.level),
                   "chance": statistics.POWER},
         "later": cells.claims_at_start() != config.dump(plan.claims), "hash": plan.hash, "storage": cells.shown,
+        "suites": {s.name: {"kind": s.kind, "summary": s.summary} for s in plan.suites},
         "where": _places(found.rows), "settings": config.text(plan.study),
     }  # fmt: skip
     page, table = folder / "report.html", folder / "cells.csv"
@@ -143,14 +163,21 @@ def _csv(found: Results) -> str:
     out, axes = io.StringIO(), list(found.plan.axes)
     kept = ("metric", "score", "rows", "learning_rate", "steps", "best_step", "parameters", "weights")
     line = csv.writer(out, lineterminator="\n")
-    line.writerow(["cell", *axes, "seed", "state", "dev", *kept, "seconds", "worker", "reason"])
+    suites = [(suite.name, key) for suite in found.plan.suites for key in ("accuracy", *(ATTACK if suite.attack else ()))]
+    line.writerow(["cell", *axes, "seed", "state", "dev", *kept, *(f"{n}.{k}" for n, k in suites), "seconds", "worker", "reason"])
     for r in found.rows:
         result = r.result or {}
         point = [(r.point or {}).get(a, "") for a in axes]
         dev = dev_score(result) if result else ""
         seconds = result.get("seconds", {}).get("total", "")
-        line.writerow([r.number, *point, r.seed, r.state, dev, *(result.get(k, "") for k in kept), seconds, r.worker or "", r.reason or ""])
+        tried = [_plain(result.get("robustness", {}).get(n, {}).get(k)) for n, k in suites]
+        known = [result.get(k, "") for k in kept]
+        line.writerow([r.number, *point, r.seed, r.state, dev, *known, *tried, seconds, r.worker or "", r.reason or ""])
     return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None else value["value"] if isinstance(value, Mapping) else value
 
 
 def _missing(rows: Sequence[CellRow]) -> list[dict[str, Any]]:
@@ -161,8 +188,30 @@ def _state(row: CellRow) -> str:
     return "missing" if row.state == "open" else row.state
 
 
-def _score(row: CellRow) -> float:
-    return float((row.result or {})["score"])
+def _score(row: CellRow, suite: str | None = None) -> float:
+    """A cell's score on test, or its accuracy on a suite; NaN where no row of the suite counts."""
+    result = row.result or {}
+    value = result["robustness"][suite]["accuracy"] if suite else result["score"]
+    return float("nan" if value is None else value)
+
+
+def _examples(row: CellRow, suite: str | None) -> dict[str, np.ndarray]:
+    """What a cell's student said of its test items, or whether it was right on a suite's rows."""
+    given = examples_of(row)
+    if not suite:
+        return given
+    right = given.get(f"on.{suite}")
+    return {"each": np.empty(0) if right is None else right.astype(np.float64)}
+
+
+def _at_chance(row: CellRow) -> bool:
+    """Whether a student's accuracy on its own test part does not lie above the commonest label's share, by Wilson's interval."""
+    right = _right(row)
+    if right is None:
+        return False
+    gold = examples_of(row)["gold"]
+    most = np.bincount(gold[statistics.labelled(gold)]).max()
+    return bool(_metrics.wilson(int(right.sum()), len(right), 0.95)[0] <= most / len(right))
 
 
 def _right(row: CellRow) -> np.ndarray | None:

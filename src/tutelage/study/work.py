@@ -18,10 +18,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import exc
 
+from .. import config
 from ..engine import trial as engine
+from ..engine.machine import Machine
 from ..engine.talk import Console, Talk
 from ..engine.warm import Warm
-from ..errors import RunError, TutelageError
+from ..errors import ConfigError, RunError, TutelageError
+from ..recipe import Recipe
+from ..robustness.battery import Battery
+from ..robustness.students import Student
 from .cells import Cells, Claimed
 from .plan import told
 from .sampling import asker
@@ -73,6 +78,7 @@ class Worker:
         self.name = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.warm = Warm()
         self.ask = asker(cells.plan) if cells.plan.study.search else None
+        self.battery = Battery(cells.plan.suites, store / "attacks", Talk()) if cells.plan.suites else None
 
     def work(self) -> None:
         """Run cells until all are done or failed; stays while others still run some, for their cells may come back.
@@ -102,7 +108,11 @@ class Worker:
         with Heart(self.cells, claimed) as heart:
             try:
                 recipe = plan.recipe(claimed.point, claimed.seed)
+                if self.battery and (faults := self.battery.faults("the student", self.warm.data(recipe.task), config.dump(recipe.task))):
+                    raise ConfigError([("", why) for why in faults])
                 found = engine.trial(recipe, store=self.store, warm=self.warm, talk=Talk(), patience=self.cells.lease, on_step=heart.check)
+                if self.battery:
+                    _try(found, self.battery, recipe)
                 kept = patiently(lambda: self.cells.accept(claimed, found.facts, found.examples))
                 if kept:
                     self.talk.say(f"{title}: {found.facts['metric']} {found.facts['score']:.4f}, {time.monotonic() - began:.1f} s")
@@ -116,6 +126,16 @@ class Worker:
                 self.talk.say(f"{title}: failed: {reason}")
         if not kept:
             self.talk.say(f"{title}: another worker has it since its lease ran out here; nothing of this one is kept")
+
+
+def _try(found: engine.Trial, battery: Battery, recipe: Recipe) -> None:
+    """Add to a trial what its student comes to on the suites: to its facts under `robustness`, to its examples under `on.NAME`."""
+    began = time.monotonic()
+    student = Student("student", found.student, Machine(recipe.threads), precision=recipe.train.precision)
+    found.facts["robustness"], rights = battery.whole(student)
+    found.facts["seconds"]["robustness"] = round(time.monotonic() - began, 2)
+    found.facts["seconds"]["total"] += found.facts["seconds"]["robustness"]
+    found.examples.update({f"on.{name}": right for name, right in rights.items()})
 
 
 def _place(fault: Exception) -> str:
