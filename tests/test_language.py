@@ -336,6 +336,8 @@ def test_few_classes_by_hand():
 def test_few_classes_where_they_cannot_serve(place, tmp_path, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         first_losses(place, tmp_path, **changes)
+    if "takes more" in sentence:
+        assert not list(tmp_path.rglob("trainings")), "refused before anything was trained"
 
 
 def test_few_classes_need_a_vocabulary(tmp_path):

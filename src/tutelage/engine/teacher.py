@@ -62,6 +62,7 @@ class Teacher:
         self._fits(needs, student)
         if self.given is not None:
             return Stored({"logits": self.given}, {"logits": "example"}, np.zeros(1, dtype=np.int64), self.machine.device)
+        refuse(self.settings, self.task, needs)
         many = [self._one(member, needs, numbers) for member in self.members]
         return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
 
@@ -92,39 +93,25 @@ class Teacher:
 
     def _one(self, member: Member, needs: Needs, numbers: int) -> Source:
         dtype = self.machine.precision(self.settings.precision)
-        if needs.live:
-            if self.settings.source == "cached":
-                raise ConfigError("signals.source: the method shows the teacher made rows alone, so nothing is cached; use auto or live")
-            return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
-        if self.task.varies:
-            if self.settings.source == "cached":
-                raise ConfigError(
-                    "signals.source: inputs are drawn anew at every step (task.augment), so nothing is cached; use auto or live"
-                )
+        if needs.live or self.task.varies:
             return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
         rows = member.rows()
         signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
-        if self.settings.top_k or self.settings.draws:
+        if few_of(self.settings)[1]:
             signals = self._few(needs, signals)
         if self._cached(rows, needs, signals, numbers, member.width):
             return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
         return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
 
     def _few(self, needs: Needs, signals: dict[str, str]) -> dict[str, str]:
-        """The signals with a few classes in place of last hidden states. Raises ConfigError where they cannot stand in."""
-        setting, kind = ("top_k", "likeliest") if self.settings.top_k else ("draws", "drawn")
-        many = self.settings.top_k or self.settings.draws or 0
-        if needs.few not in (kind, "drawn"):
-            what = f"the method takes more from the teacher than its {kind} next tokens"
-            raise ConfigError(f"signals.{setting}: {what}; leave it out, or take kd")
+        """The signals with a few classes in place of last hidden states. Raises ConfigError where these are all."""
+        kind, many = few_of(self.settings)
         if kind == "likeliest" and many >= (words := len(anatomy.output_weight(self.members[0].load()))):
             raise ConfigError(f"signals.top_k: {many} of a vocabulary of {words} keeps it all; take fewer, or leave it out")
         return {few.Few(kind, many, needs.temperature).name: "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], numbers: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:
-            if self.settings.source == "cached":
-                raise ConfigError("signals.source: what happens inside attention is not cached; use auto or live")
             return False
         tokens = int(rows.starts[-1])
         each = {"example": 4 * numbers * len(rows), "token": 4 * numbers * tokens}
@@ -132,7 +119,7 @@ class Teacher:
         wide |= {name: kept.size * tokens for name in signals if (kept := few.read(name))}
         size = sum(wide.get(name, each[kind]) for name, kind in signals.items())
         if self.settings.source == "auto" and size > self.settings.budget_mb * MB:
-            if self.settings.top_k or self.settings.draws:
+            if few_of(self.settings)[1]:
                 raise ConfigError(
                     f"signals.budget_mb: {self.settings.budget_mb:,.0f} are fewer than the {size / MB:,.0f} MB of few classes; raise it"
                 )
@@ -141,6 +128,27 @@ class Teacher:
             )
             return False
         return self.settings.source != "live"
+
+
+def few_of(settings: Signals) -> tuple[str, int]:
+    """Which few classes of a vocabulary the settings keep, and how many; 0 where they keep all."""
+    return ("likeliest", settings.top_k) if settings.top_k else ("drawn", settings.draws or 0)
+
+
+def refuse(settings: Signals, task: Task, needs: Needs) -> None:
+    """Raise ConfigError where settings do not go with what a stage needs of teacher models."""
+    if settings.source == "cached":
+        for stands, why in (
+            (needs.live, "the method shows the teacher made rows alone, so nothing is cached"),
+            (task.varies, "inputs are drawn anew at every step (task.augment), so nothing is cached"),
+            (needs.teacher.attention or needs.teacher.heads, "what happens inside attention is not cached"),
+        ):
+            if stands:
+                raise ConfigError(f"signals.source: {why}; use auto or live")
+    kind, many = few_of(settings)
+    if many and not needs.live and needs.few not in (kind, "drawn"):
+        name, what = "top_k" if settings.top_k else "draws", f"the method takes more from the teacher than its {kind} next tokens"
+        raise ConfigError(f"signals.{name}: {what}; leave it out, or take kd")
 
 
 def read_probabilities(path: str, labels: tuple[str, ...], rows: int, ids: list[int], kind: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from .machine import Machine
 from .roles import Roles
 from .signals import Cache, Live
 from .talk import Talk
-from .teacher import Teacher
+from .teacher import Teacher, refuse
 
 FORMAT = 1
 DECIDING = ("kind", "target", "class_weights", "metric", "max_answer", "n_best", "null_threshold", "augment", "crop", "flip")
@@ -217,8 +217,11 @@ class Workshop:
             why = f"method '{method.name}' compares the examples of a step, which cannot be split"
             raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
         stages = method.stages(facts)
+        taught = self.recipe.teacher and not self.recipe.teacher.probabilities and method.uses_teacher
         for stage in stages:
-            method.needs(facts, stage.name)
+            needs = method.needs(facts, stage.name)
+            if taught and stage.teacher:
+                refuse(self.recipe.signals, self.task, needs)
         if not any(stage.turns[course.turn_at(stage, step)].role == "student" for stage in stages for step in range(stage.steps)):
             raise ConfigError(
                 f"method: other roles take the whole budget of {facts.steps} optimizer steps, none is the student's; train longer"
