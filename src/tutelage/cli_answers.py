@@ -289,7 +289,7 @@ def fit(file: Path, out: Path, as_json: bool) -> None:
     "--judge",
     default="lexical",
     show_default=True,
-    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name.",
+    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name or folder.",
 )
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
 @_THREADS
@@ -304,9 +304,12 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
     if threads and (judge in ("lexical", "none") or judge.endswith(".json")):
         raise ConfigError(f"--threads: has no effect with --judge {judge}; leave it out")
     decides: Any = None
-    if judge != "none":
-        own = judge != "lexical" and Path(judge).suffix == ".json"
-        decides = lexical.Lexical() if judge == "lexical" else features.Fitted.load(judge) if own else scores.Nli(judge, threads=threads)
+    if judge == "lexical":
+        decides = lexical.Lexical()
+    elif Path(judge).suffix == ".json":
+        decides = features.Fitted.load(judge)
+    elif judge != "none":
+        decides = scores.Classifier(judge, threads=threads)
     facts = scores.score(found, decides, references=told)
     if as_json:
         click.echo(json.dumps(plain(facts)))
