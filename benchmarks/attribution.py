@@ -1,8 +1,9 @@
 """How well judges tell whether segments are supported by the quotes they cite, on HAGRID's human labels.
 
     python benchmarks/attribution.py --data ../data
-    python benchmarks/attribution.py --data ../data --trained            # and a judge fitted on the labels, out of fold on train
-    python benchmarks/attribution.py --data ../data --trained --final    # and that judge on dev, once nothing is chosen any more
+    python benchmarks/attribution.py --data ../data --judge runs/nli/student     # an NLI model, on the same segments
+    python benchmarks/attribution.py --data ../data --trained                    # a judge fitted on the labels, out of fold on train
+    ... --trained --final                                                        # fitted on train, on dev: once nothing is chosen any more
 
 Segments of `hagrid/train.jsonl` and `hagrid/dev.jsonl` below `--data` that have an attributability label and cite a quote; both are
 parts of the published development set. ROC-AUC with a 95 % interval that draws questions (2,000 draws), for all segments and for those
@@ -13,27 +14,27 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from tutelage.answers import features, lexical
+from tutelage.answers import features, lexical, scores
 from tutelage.cited import citations, hagrid
 
 JOINS: tuple[lexical.Join, ...] = ("min", "mean", "max", "all")
+Labelled = tuple[list[features.Cited], np.ndarray, np.ndarray]
+"""Segments, their labels 0 or 1, and the question of each."""
 
 
-def items(path: Path) -> list[tuple[str, str, list[str], int]]:
-    """Question, segment, cited quotes and label."""
-    out = []
-    for question in hagrid.read(path)[0]:
-        for segment in (s for a in question.answers for s in a.sentences if s.attributable is not None):
-            places, _ = citations.cited(segment.text, len(question.quotes))
-            if places:
-                out.append((question.query_id, segment.text, [question.quotes[p].text for p in places], int(segment.attributable)))
-    return out
+def labelled(data: Path, *parts: str) -> Labelled:
+    return features.labelled([q for part in parts for q in hagrid.read(data / "hagrid" / f"{part}.jsonl")[0]])
+
+
+def overlaps(many: Sequence[features.Cited], join: lexical.Join, content: bool = True) -> np.ndarray:
+    return np.array([lexical.attribution(one.text, one.sources, join=join, content=content) for one in many])
 
 
 def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
@@ -51,38 +52,65 @@ def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, draws: int =
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of public data")
-    parser.add_argument("--trained", action="store_true", help="also a judge fitted on the labels, out of fold on train (minutes)")
+    parser.add_argument("--judge", help="an NLI model's name or folder instead of word overlap")
+    parser.add_argument("--trained", action="store_true", help="a judge fitted on the labels, out of fold on train (minutes)")
     parser.add_argument("--final", action="store_true", help="with --trained: that judge, fitted on train, on dev")
     given = parser.parse_args()
     if given.trained:
-        trained(given.data / "hagrid", given.final)
-        return
-    parts = {name: items(given.data / "hagrid" / f"{name}.jsonl") for name in ("train", "dev")}
-    parts["both"] = parts["train"] + parts["dev"]
-    many = parts["both"]
-    groups, labels = np.array([i[0] for i in many]), np.array([i[3] for i in many])
-    single = np.array([len(i[2]) == 1 for i in many])
-    print(f"{len(many)} segments of {len(set(groups))} questions, {labels.mean():.1%} supported; {single.sum()} cite one quote")
+        trained(given.data, given.final)
+    elif given.judge:
+        many, labels, groups = labelled(given.data, "train", "dev")
+        judge = scores.Classifier(given.judge, threads=1)
+        for name, found in judged(judge, many).items():
+            print(f"{name}: balanced accuracy {balanced(found, labels, judge.threshold):.3f} above {judge.threshold}")
+            for part, keep in sizes(many).items():
+                print("  {}: ROC-AUC {:.3f} ({:.3f} to {:.3f})".format(part, *auc(labels[keep], found[keep], groups[keep])))
+            compare(name, many, labels, groups, found[None], rivals(many))
+    else:
+        overlap(given.data)
+
+
+def sizes(many: Sequence[features.Cited]) -> dict[str, np.ndarray]:
+    """Which segments are meant: all, those that cite one quote, those that cite several."""
+    one = np.array([len(c.sources) == 1 for c in many])
+    return {"all": np.ones_like(one), "one quote": one, "several": ~one}
+
+
+def overlap(data: Path) -> None:
+    """The table of word overlap, and its thresholds."""
+    many, labels, groups = labelled(data, "train", "dev")
+    kept = sizes(many)
+    print(f"{len(many)} segments of {len(set(groups))} questions, {labels.mean():.1%} supported; {kept['one quote'].sum()} cite one quote")
     print("| words | join | all segments | one quote | several |\n|---|---|---|---|---|")
     for content, join in itertools.product((False, True), JOINS):
-        scores = np.array([lexical.attribution(text, sources, join=join, content=content) for _, text, sources, _ in many])
-        cells = []
-        for keep in (np.ones_like(single), single, ~single):
-            middle, low, high = auc(labels[keep], scores[keep], groups[keep])
-            cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
+        found = overlaps(many, join, content)
+        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*auc(labels[keep], found[keep], groups[keep])) for keep in kept.values()]
         print(f"| {'content' if content else 'all'} | {join} | {' | '.join(cells)} |")
+    parts = [labelled(data, part) for part in ("train", "dev")]
     for join in ("min", "all"):
-        train = [(lexical.attribution(t, s, join=join), y) for _, t, s, y in parts["train"]]
-        best = max(np.arange(0.3, 1.0, 0.05), key=lambda edge: balanced(train, edge))
-        dev = [(lexical.attribution(t, s, join=join), y) for _, t, s, y in parts["dev"]]
-        print(
-            f"join {join}: threshold {best:.2f}, balanced accuracy {balanced(train, best):.3f} on train, {balanced(dev, best):.3f} on dev"
-        )
+        (train, right), (dev, told) = ((overlaps(own, join), truth) for own, truth, _ in parts)  # type: ignore[arg-type]
+        best = max(np.arange(0.3, 1.0, 0.05), key=lambda edge: balanced(train, right, edge))
+        print(f"join {join}: threshold {best:.2f}, balanced accuracy {balanced(train, right, best):.3f} on train, "
+              f"{balanced(dev, told, best):.3f} on dev")  # fmt: skip
 
 
-def balanced(many: list[tuple[float, int]], edge: float) -> float:
-    scores, labels = np.array([m[0] for m in many]), np.array([m[1] for m in many])
-    return float(((scores[labels == 1] > edge).mean() + (scores[labels == 0] <= edge).mean()) / 2)
+def balanced(found: np.ndarray, labels: np.ndarray, edge: float) -> float:
+    return float(((found[labels == 1] > edge).mean() + (found[labels == 0] <= edge).mean()) / 2)
+
+
+def pair(one: features.Cited) -> tuple[str, str]:
+    """What a judge is asked of a segment, as `scores` asks: all its cited quotes as one text, and the segment without citations."""
+    return "\n".join(one.sources), citations.without(one.text).lstrip(" .,;:")
+
+
+def judged(judge: scores.Judge, many: Sequence[features.Cited]) -> dict[str, np.ndarray]:
+    """The support of each segment by its cited quotes as one text, and the least support by one of them."""
+    alone = [[(source, pair(one)[1]) for source in one.sources] for one in many]
+    asked = list(dict.fromkeys([pair(one) for one in many] + [ask for each in alone for ask in each]))
+    said = dict(zip(asked, judge.support(asked).tolist(), strict=True))
+    return {
+        "as one text": np.array([said[pair(one)] for one in many]), "least": np.array([min(said[ask] for ask in each) for each in alone])
+    }  # fmt: skip
 
 
 DESIGNS = {"listed": ("listed",), "all sets": tuple(features.SETS)}
@@ -90,50 +118,54 @@ DESIGNS = {"listed": ("listed",), "all sets": tuple(features.SETS)}
 CUTS = (1, 2, 3, 4, 5)
 
 
-def trained(folder: Path, final: bool) -> None:
-    many, labels, groups = features.labelled(hagrid.read(folder / "train.jsonl")[0])
+def trained(data: Path, final: bool) -> None:
+    many, labels, groups = labelled(data, "train")
     for name, sets in DESIGNS.items():
         columns = []
         for cut in CUTS:
-            scores = features.out_of_fold(many, labels, groups, sets=sets, seed=cut)
-            columns.append(scores)
-            print(f"{name}, cut {cut}: ROC-AUC {roc_auc_score(labels, scores):.4f}", flush=True)
-        compare(f"{name}, out of fold on train", many, labels, groups, np.stack(columns))
+            said = features.out_of_fold(many, labels, groups, sets=sets, seed=cut)
+            columns.append(said)
+            print(f"{name}, cut {cut}: ROC-AUC {roc_auc_score(labels, said):.4f}", flush=True)
+        compare(f"{name}, out of fold on train", many, labels, groups, np.stack(columns), rivals(many))
     if final:
         judge = features.Fitted.fit(many, labels, groups)
         print(f"fitted on train: {len(judge.names)} features, strength {judge.strength}")
-        many, labels, groups = features.labelled(hagrid.read(folder / "dev.jsonl")[0])
-        compare("dev", many, labels, groups, judge.score(many)[None])
+        many, labels, groups = labelled(data, "dev")
+        compare("dev", many, labels, groups, judge.score(many)[None], rivals(many))
 
 
-def compare(name: str, many: list[features.Cited], labels: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> None:
-    """Print the mean ROC-AUC of the rows of `scores` (cuts, segments), and its difference to overlap on the same segments."""
-    one = np.array([len(c.sources) == 1 for c in many])
-    joins: tuple[lexical.Join, ...] = ("min", "mean")
-    rows = np.stack([*scores, *([lexical.attribution(c.text, c.sources, join=join) for c in many] for join in joins)])
+def rivals(many: Sequence[features.Cited]) -> dict[str, np.ndarray]:
+    return {f"overlap ({join})": overlaps(many, join) for join in ("min", "mean")}  # type: ignore[arg-type]
+
+
+def compare(
+    name: str, many: Sequence[features.Cited], labels: np.ndarray, groups: np.ndarray, found: np.ndarray, others: Mapping[str, np.ndarray]
+) -> None:
+    """Print the mean ROC-AUC of the rows of `found` (cuts, segments), and its difference to other scores of the same segments."""
+    rows = np.stack([*found, *others.values()])
 
     def figures(at: np.ndarray) -> tuple[float, np.ndarray]:
         ranks, right = rankdata(rows[:, at], axis=1), labels[at] == 1
         many_right, many_wrong = right.sum(), (~right).sum()
         each = (ranks[:, right].sum(1) - many_right * (many_right + 1) / 2) / (many_right * many_wrong)
-        mine = float(each[: len(scores)].mean())
-        return mine, mine - each[len(scores) :]
+        mine = float(each[: len(found)].mean())
+        return mine, mine - each[len(found) :]
 
-    for part, keep in (("all", np.ones_like(one)), ("one quote", one), ("several", ~one)):
+    for part, keep in sizes(many).items():
         kept = np.flatnonzero(keep)
         members = [kept[groups[kept] == g] for g in np.unique(groups[kept])]
         mine, gaps = figures(kept)
-        rng, found = np.random.default_rng(0), []
+        rng, drawn = np.random.default_rng(0), []
         for _ in range(2000):
             at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
             if 0 < labels[at].sum() < len(at):
-                found.append(figures(at)[1])
+                drawn.append(figures(at)[1])
         print(f"{name}, {part}, {len(kept)} segments of {len(members)} questions: ROC-AUC {mine:.4f}")
-        for join, gap, (low, high, lower, higher) in zip(
-            joins, gaps, np.percentile(found, (2.5, 97.5, 1.25, 98.75), axis=0).T, strict=True
+        for other, gap, (low, high, lower, higher) in zip(
+            others, gaps, np.percentile(drawn, (2.5, 97.5, 1.25, 98.75), axis=0).T, strict=True
         ):
             spans = f"95 %: {low:+.4f} to {high:+.4f}; 97.5 %: {lower:+.4f} to {higher:+.4f}"
-            print(f"  less overlap ({join}): {gap:+.4f} ({spans})", flush=True)
+            print(f"  less {other}: {gap:+.4f} ({spans})", flush=True)
 
 
 if __name__ == "__main__":

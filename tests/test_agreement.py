@@ -92,6 +92,27 @@ def test_alpha_is_nan_where_a_reason_is_given(found):
     assert agreement.undefined(np.zeros((2, 5), dtype=int)).startswith("all ratings have the same value")
 
 
+@settings(deadline=None, max_examples=60)
+@given(tables(), st.randoms(use_true_random=False))
+def test_a_figure_of_drawn_units_is_that_of_the_table_with_each_so_often(found, draw):
+    """What `interval` draws by counts is the bootstrap that repeats columns."""
+    times = np.array([[draw.randint(0, 3) for _ in found[0]] for _ in range(4)])
+    repeated = [np.repeat(found, row, axis=1) for row in times]
+    for figure, rows in ((agreement.raw, slice(None)), (agreement.alpha, slice(None)), (agreement.cohen, slice(2))):
+        wanted = [float(figure(one[rows])) for one in repeated]
+        assert np.allclose(figure(found[rows], times), wanted, atol=1e-9, equal_nan=True)
+
+
+def test_the_interval_of_a_share_is_binomial():
+    """400 pairs, 300 of them alike: 0.75 with a standard error of 0.0217; kappa's by statsmodels' formula."""
+    found = np.array([[0, 0, 1, 1] * 100, [0, 1, 1, 1] * 100])
+    low, high = agreement.interval(agreement.raw, found, draws=4000)
+    error = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert (low, high) == pytest.approx((0.75 - error, 0.75 + error), abs=4e-3)
+    told = inter_rater.cohens_kappa([[100, 100], [0, 200]])
+    assert agreement.interval(agreement.cohen, found, draws=4000) == pytest.approx((told.kappa_low, told.kappa_upp), abs=8e-3)
+
+
 def test_fleiss_needs_equally_many():
     with pytest.raises(DataError, match="units have 1 to 2 ratings, and it needs equally many; take Krippendorff's alpha"):
         agreement.fleiss(np.array([[0, 1], [0, NO]]))
@@ -116,7 +137,7 @@ def test_summaries_by_hand():
     assert found["undefined"] is None and table["informative"]["undefined"].startswith("all ratings")
     assert table["informative"]["raw"]["value"] == 1.0 and math.isnan(table["informative"]["alpha"]["value"])
     pairs = {p["raters"]: p for p in agreement.by_pair([r for r in RATINGS if r.criterion == "attributable"])}
-    assert pairs["a", "b"]["units"] == 3 and pairs["a", "b"]["raw"] == pytest.approx(1 / 3) and ("a", "c") in pairs
+    assert pairs["a", "b"]["units"] == 3 and pairs["a", "b"]["raw"]["value"] == pytest.approx(1 / 3) and ("a", "c") in pairs
     rater = agreement.by_rater([r for r in RATINGS if r.criterion == "attributable"])
     assert rater["a"] == {"ratings": 4, "cannot_judge": 0.25, "agree": pytest.approx(1 / 4)}
     assert rater["c"]["agree"] == pytest.approx(1 / 2)
@@ -130,7 +151,7 @@ def test_disagreements_come_with_who_said_what():
 def test_over_time_by_the_last_rating_of_a_unit():
     weeks = agreement.over_time([r for r in RATINGS if r.criterion == "attributable"])
     assert [(w["from"], w["units"]) for w in weeks] == [("2026-11-01", 3), ("2026-11-15", 1)]
-    assert weeks[1]["raw"] == 0.0 and agreement.over_time([Rating(1, "a", "x", 1)]) == []
+    assert weeks[1]["raw"] == {"value": 0.0, "low": 0.0, "high": 0.0} and agreement.over_time([Rating(1, "a", "x", 1)]) == []
 
 
 def test_a_second_rating_is_refused():

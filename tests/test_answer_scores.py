@@ -92,23 +92,25 @@ def test_nothing_to_score_is_refused():
         scores.score([question("1")])
 
 
-def test_an_nli_model_by_name(tmp_path):
+@pytest.mark.parametrize(
+    "names", [("contradiction", "ENTAILMENT", "neutral"), ("unsupported", "supported"), ("not_entailment", "entailment")]
+)
+def test_a_classifier_by_name(tmp_path, names):
     torch.manual_seed(0)
-    names = {0: "contradiction", 1: "ENTAILMENT", 2: "neutral"}
+    named = dict(enumerate(names))
     shape = BertConfig(vocab_size=len(parts.WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-                       max_position_embeddings=64, id2label=names, label2id={v: k for k, v in names.items()})  # fmt: skip
+                       max_position_embeddings=64, id2label=named, label2id={v: k for k, v in named.items()})  # fmt: skip
     model = BertForSequenceClassification(shape).eval()
     model.save_pretrained(tmp_path / "nli")
     words = parts.pair_tokenizer()
     words.save_pretrained(tmp_path / "nli")
-    judge = scores.Nli(str(tmp_path / "nli"), threads=1, batch_size=2)
+    judge = scores.Classifier(str(tmp_path / "nli"), threads=1, batch_size=2)
     pairs = [("the film was good", "a good film"), ("bad " * 80, "the plot was bad"), ("the cast", "fine")]
     with torch.no_grad():
         wanted = [float(model(**words(*p, truncation="only_first", return_tensors="pt")).logits.softmax(-1)[0, 1]) for p in pairs]
     assert np.allclose(judge.support(pairs), wanted, atol=5e-3)
-    two = {"id2label": {0: "not_entailment", 1: "b"}, "label2id": {"not_entailment": 0, "b": 1}}
-    other = BertForSequenceClassification(BertConfig(**{**shape.to_dict(), **two}))
-    other.save_pretrained(tmp_path / "other")
+    model.config.id2label = {i: f"not_{name}" for i, name in named.items()}
+    model.save_pretrained(tmp_path / "other")
     words.save_pretrained(tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"has no label for entailment \(not_entailment, b\)"):
-        scores.Nli(str(tmp_path / "other"), threads=1)
+    with pytest.raises(ConfigError, match=r"has no label for entailment and none named supported \(not_"):
+        scores.Classifier(str(tmp_path / "other"), threads=1)

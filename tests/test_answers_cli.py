@@ -131,6 +131,12 @@ def test_from_passages_to_an_answer_with_its_quotes(server, tmp_path):  # noqa: 
     assert done.exit_code == 2 and "line 3: not JSON" in done.stderr
     done = run("index", tmp_path / "passages.jsonl", *index, "--skip-broken")
     assert done.exit_code == 0 and "2 passages" in done.stdout and "left out:" in done.stderr, done.output
+    (tmp_path / "other.jsonl").write_text(json.dumps({"docid": "c#0", "text": "Elsewhere."}))
+    done = run("index", tmp_path / "other.jsonl", *index, "--prune")
+    assert done.exit_code == 2 and "none of them is in the source" in done.stderr
+    assert "3 passages" in run("index", tmp_path / "other.jsonl", *index).stdout
+    done = run("index", tmp_path / "passages.jsonl", *index, "--skip-broken", "--prune")
+    assert done.exit_code == 0 and "2 passages" in done.stdout and "1 passages taken out" in done.output, done.output
     done = run("ask", "Where does the Arno rise?", *index, "--server", server.url, "--model", "m")
     assert done.exit_code == 0, done.output
     assert "It is there [1]." in done.stdout and "[1] cited  Arno: The Arno is a river" in done.stdout and "not there: 9" in done.stdout

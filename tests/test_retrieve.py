@@ -286,7 +286,7 @@ def test_what_cannot_be_asked_is_one_sentence(signs):
 def test_new_rows_are_found_at_once_even_before_the_indexes_know_them(tmp_path, making, monkeypatch):
     index = Index.build(tmp_path / "index", many(20), making)
     reader = Index.open(tmp_path / "index")
-    monkeypatch.setattr(Index, "optimize", lambda self: None)
+    monkeypatch.setattr(Index, "optimize", lambda self, anew: None)
     assert index.add([Passage("new", "", "zebra")]) == Added(new=1)
     for one in (index, reader):
         assert [hit.docid for hit in one.search(["zebra"], by="text")[0]] == ["new"]
@@ -305,6 +305,24 @@ def test_replacing_and_deleting_leave_the_scores_of_an_index_made_afresh(tmp_pat
     same(index, Index.build(tmp_path / "fresh", random.Random(0).sample(rest, len(rest)), making), QUERIES)
     texts = {hit.docid: hit.text for hit in index.search(["film"], 60, "vector")[0]}
     assert texts == {p.docid: p.text for p in rest}
+
+
+def test_pruning_leaves_the_index_of_the_source_as_it_is_now(tmp_path, making, batches_of_eight):
+    first = many(60)
+    Index.build(tmp_path / "index", first, making)
+    now = [*first[20:50], *many(5, seed=2, start=60), dataclasses.replace(first[3], text="another film plot")]
+    index = Index.build(tmp_path / "index", now, making, prune=True)
+    assert index.table.index_stats("full_idx").num_unindexed_rows == 0
+    same(index, Index.build(tmp_path / "fresh", now, making, prune=True), QUERIES)
+    assert {hit.docid for hit in index.search(["film"], 60, "vector")[0]} == {p.docid for p in now}
+    assert index.prune(p.docid for p in now) == 0 and index.prune(p.docid for p in now[:-1]) == 1
+    same(index, Index.build(tmp_path / "one less", now[:-1], making), QUERIES)
+    changed = dataclasses.replace(now[7], text="film")
+    assert index.add([now[-1], changed]) == Added(new=1, replaced=1)
+    same(index, Index.build(tmp_path / "one other", [*now[:7], changed, *now[8:]], making), QUERIES)
+    with pytest.raises(ConfigError, match="has 36 passages and none of them is in the source"):
+        Index.build(tmp_path / "index", many(5, start=100), making, prune=True)
+    assert len(index) == 36, "nothing was lost, nor added"
 
 
 def test_a_docid_with_signs_is_replaced_and_deleted(tmp_path, making):

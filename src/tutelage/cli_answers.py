@@ -29,8 +29,9 @@ def answers() -> None:
 @_STORAGE
 @click.option("--encoder", default="minilm", show_default=True, help="A Hugging Face encoder for search by meaning.")
 @click.option("--skip-broken", is_flag=True, help="Leave broken passages out and go on; else nothing is read.")
+@click.option("--prune", is_flag=True, help="Take out passages that PASSAGES no longer has; refused where it has none of the index's.")
 @JSON
-def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, skip_broken: bool, as_json: bool) -> None:
+def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, skip_broken: bool, prune: bool, as_json: bool) -> None:
     """Index PASSAGES, JSON lines or Parquet with docid, title and text, or a folder of texts; passages that are there are replaced.
 
     Interrupted, the same command goes on.
@@ -42,7 +43,8 @@ def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, sk
     many = Passages(passages, skip=skip_broken)
     for fault in many.faults:
         click.echo(f"left out: {fault}", err=True)
-    made = Index.build(index, many, Making(encoder=encoder), storage=_pairs(storage), talk=Talk() if as_json else Console())
+    talk = Talk() if as_json else Console()
+    made = Index.build(index, many, Making(encoder=encoder), storage=_pairs(storage), talk=talk, prune=prune)
     facts = {"passages": len(made), "read": len(many), "left_out": many.faulty, "index": index}
     click.echo(json.dumps(facts) if as_json else f"{len(made):,} passages\nindex    {index}")
 
@@ -289,7 +291,7 @@ def fit(file: Path, out: Path, as_json: bool) -> None:
     "--judge",
     default="lexical",
     show_default=True,
-    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name.",
+    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name or folder.",
 )
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
 @_THREADS
@@ -304,9 +306,12 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
     if threads and (judge in ("lexical", "none") or judge.endswith(".json")):
         raise ConfigError(f"--threads: has no effect with --judge {judge}; leave it out")
     decides: Any = None
-    if judge != "none":
-        own = judge != "lexical" and Path(judge).suffix == ".json"
-        decides = lexical.Lexical() if judge == "lexical" else features.Fitted.load(judge) if own else scores.Nli(judge, threads=threads)
+    if judge == "lexical":
+        decides = lexical.Lexical()
+    elif Path(judge).suffix == ".json":
+        decides = features.Fitted.load(judge)
+    elif judge != "none":
+        decides = scores.Classifier(judge, threads=threads)
     facts = scores.score(found, decides, references=told)
     if as_json:
         click.echo(json.dumps(plain(facts)))

@@ -55,26 +55,24 @@ def table(ratings: Iterable[Rating]) -> tuple[np.ndarray, list[Hashable], list[s
     return out, units, raters, values
 
 
-# ---- figures of a table (raters, units), -1 where missing
+# ---- figures of a table (raters, units), -1 where missing; with `times` (draws, units), how often each unit counts, (draws,) of them
 
 
-def raw(found: np.ndarray) -> float:
+def raw(found: np.ndarray, times: np.ndarray | None = None) -> Any:
     """The share of agreeing pairs among all pairs of ratings of the same unit."""
     counts = _counts(found)
     many = counts.sum(1)
-    pairs = many * (many - 1)
-    return float((counts * (counts - 1)).sum() / pairs.sum()) if pairs.sum() else NAN
+    return _over(_sums(times, (counts * (counts - 1)).sum(1)), _sums(times, many * (many - 1)))
 
 
-def cohen(found: np.ndarray) -> float:
+def cohen(found: np.ndarray, times: np.ndarray | None = None) -> Any:
     """Cohen's kappa of two raters (2, units) on the units that both rated."""
-    both = found[:, (found >= 0).all(0)]
-    if not both.shape[1]:
-        return NAN
-    number = int(both.max()) + 1
-    shares = [np.bincount(row, minlength=number) / both.shape[1] for row in both]
-    chance = float(shares[0] @ shares[1])
-    return float(((both[0] == both[1]).mean() - chance) / (1 - chance)) if chance < 1 else NAN
+    both = np.all(found >= 0, axis=0)
+    number = _sums(times, both)
+    said = np.equal(found[:, :, None], np.arange(found.max(initial=0) + 1)) & both[:, None]
+    first, second = (_over(_sums(times, each), number[..., None]) for each in said)
+    agreed, chance = _over(_sums(times, both & (found[0] == found[1])), number), (first * second).sum(-1)
+    return _over(agreed - chance, 1 - chance)
 
 
 def fleiss(found: np.ndarray) -> float:
@@ -92,20 +90,14 @@ def fleiss(found: np.ndarray) -> float:
     return (agreed - chance) / (1 - chance) if chance < 1 else NAN
 
 
-def alpha(found: np.ndarray) -> float:
+def alpha(found: np.ndarray, times: np.ndarray | None = None) -> Any:
     """Krippendorff's alpha, nominal: 1 - observed over expected disagreement; units with one rating say nothing."""
-    return _alpha(_counts(found))
-
-
-def _alpha(counts: np.ndarray) -> float:
-    counts = counts[counts.sum(1) > 1].astype(np.float64)
-    if not len(counts):
-        return NAN
+    counts = _counts(found)
+    counts = np.where(counts.sum(1, keepdims=True) > 1, counts, 0)
     many = counts.sum(1)
-    total, each = many.sum(), counts.sum(0)
-    observed = float(((many**2 - (counts**2).sum(1)) / (many - 1)).sum() / total)
-    expected = float((total**2 - (each**2).sum()) / (total * (total - 1)))
-    return 1 - observed / expected if expected else NAN
+    total, each = _sums(times, many), _sums(times, counts)
+    observed = _over(_sums(times, (many**2 - (counts**2).sum(1)) / np.maximum(many - 1, 1)), total)
+    return 1 - _over(observed, _over(total**2 - (each**2).sum(-1), total * (total - 1)))
 
 
 def undefined(found: np.ndarray) -> str | None:
@@ -123,12 +115,23 @@ def _counts(found: np.ndarray) -> np.ndarray:
     return np.stack([(found == v).sum(0) for v in range(number)], axis=1) if number else np.zeros((found.shape[1], 1), dtype=np.int64)
 
 
-def interval(figure: Callable[[np.ndarray], float], found: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+def _sums(times: np.ndarray | None, each: np.ndarray) -> Any:
+    """Sums over units."""
+    return each.sum(0, dtype=np.float64) if times is None else times.astype(np.float64) @ each
+
+
+def _over(part: Any, whole: Any) -> Any:
+    """NaN for 0 of 0."""
+    with np.errstate(invalid="ignore"):
+        return part / whole
+
+
+def interval(figure: Callable[..., Any], found: np.ndarray, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of a figure by a bootstrap that draws units; draws in which it is not defined are left out."""
-    rng, number = np.random.default_rng(seed), found.shape[1]
-    if not number:
+    if not found.shape[1]:
         return NAN, NAN
-    each = np.array([figure(found[:, rng.integers(number, size=number)]) for _ in range(draws)])
+    kinds, many = np.unique(found, axis=1, return_counts=True)
+    each = figure(kinds, np.random.default_rng(seed).multinomial(many.sum(), many / many.sum(), size=draws))
     each = each[~np.isnan(each)]
     if not len(each):
         return NAN, NAN
@@ -154,14 +157,14 @@ def summary(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, Any]:
     return {
         "units": len(units), "overlapping": overlap, "raters": len(raters), "ratings": len(ratings),
         "cannot_judge": missing / len(ratings) if ratings else NAN,
-        "raw": {"value": raw(found), **_span(raw, found, draws)}, "alpha": {"value": alpha(found), **_span(alpha, found, draws)},
+        "raw": _spanned(raw, found, draws), "alpha": _spanned(alpha, found, draws),
         "fleiss": kappa, "undefined": undefined(found),
     }  # fmt: skip
 
 
-def _span(figure: Callable[[np.ndarray], float], found: np.ndarray, draws: int) -> dict[str, float]:
+def _spanned(figure: Callable[..., Any], found: np.ndarray, draws: int) -> dict[str, float]:
     low, high = interval(figure, found, draws=draws)
-    return {"low": low, "high": high}
+    return {"value": float(figure(found)), "low": low, "high": high}
 
 
 def by_criterion(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, dict[str, Any]]:
@@ -185,15 +188,17 @@ def by_suggestion(ratings: Sequence[Rating], *, draws: int = 1000) -> dict[str, 
     return out
 
 
-def by_pair(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
-    """For each two raters with units in common: how many, the share on which they agree, and Cohen's kappa."""
+def by_pair(ratings: Sequence[Rating], *, draws: int = 1000) -> list[dict[str, Any]]:
+    """For each two raters with units in common: how many, the share on which they agree, and Cohen's kappa, with intervals."""
     found, _, raters, _ = table(ratings)
     out = []
     for i in range(len(raters)):
         for j in range(i + 1, len(raters)):
             two = found[[i, j]]
-            if many := int((two >= 0).all(0).sum()):
-                out.append({"raters": (raters[i], raters[j]), "units": many, "raw": raw(two), "kappa": cohen(two)})
+            two = two[:, (two >= 0).all(0)]
+            if many := two.shape[1]:
+                figures = {"raw": _spanned(raw, two, draws), "kappa": _spanned(cohen, two, draws)}
+                out.append({"raters": (raters[i], raters[j]), "units": many, **figures})
     return out
 
 
@@ -213,8 +218,9 @@ def by_rater(ratings: Sequence[Rating]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def over_time(ratings: Sequence[Rating], days: int = 7) -> list[dict[str, Any]]:
-    """Raw agreement and alpha of the units whose last rating fell into each stretch of so many days, UTC; empty ones are left out."""
+def over_time(ratings: Sequence[Rating], days: int = 7, *, draws: int = 1000) -> list[dict[str, Any]]:
+    """Raw agreement and alpha, with intervals, of the units whose last rating fell into each stretch of so many days, UTC; empty ones
+    are left out."""
     known = [(r, r.at) for r in ratings if r.at is not None]
     if not known:
         return []
@@ -231,7 +237,8 @@ def over_time(ratings: Sequence[Rating], days: int = 7) -> list[dict[str, Any]]:
     for number, own in sorted(groups.items()):
         found, units, _, _ = table(own)
         start = first + datetime.timedelta(days=number * days)
-        out.append({"from": start.isoformat(), "units": len(units), "raw": raw(found), "alpha": alpha(found)})
+        figures = {"raw": _spanned(raw, found, draws), "alpha": _spanned(alpha, found, draws)}
+        out.append({"from": start.isoformat(), "units": len(units), **figures})
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -11,7 +12,10 @@ from pydantic import Field
 from ..config import Count, settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+
+    from .passages import Passage
 
 ABOUT = b"tutelage"
 """The key of the table's metadata that holds how it was made."""
@@ -54,3 +58,24 @@ def schema(making: Making, digest: str, size: int) -> pyarrow.Schema:
     text = [pyarrow.field(name, pyarrow.string()) for name in (*SHOWN, "full")]
     more = [pyarrow.field("digest", pyarrow.binary()), pyarrow.field("vector", pyarrow.list_(pyarrow.float32(), size))]
     return pyarrow.schema([*text, *more], metadata={ABOUT: json.dumps(about)})
+
+
+def as_rows(
+    making: Making, encoder: str, changed: Sequence[tuple[Passage, bytes]], encode: Callable[[list[str]], np.ndarray]
+) -> pyarrow.Table:
+    """Passages and the digests of their content as rows of an index; `encode` makes vectors (texts, size), `encoder` is its digest."""
+    import pyarrow
+
+    heads = [f"{one.title}\n" if one.title else "" for one, _ in changed]
+    texts = [one.text for one, _ in changed]
+    seen = [head + text for head, text in zip(heads, texts, strict=True)] if making.titled else texts
+    vectors = encode([making.passage_prefix + text for text in seen])
+    columns = {
+        "docid": [one.docid for one, _ in changed],
+        "title": [one.title for one, _ in changed],
+        "text": texts,
+        "full": [head * making.title_times + text for head, text in zip(heads, texts, strict=True)],
+        "digest": [digest for _, digest in changed],
+        "vector": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1]),
+    }
+    return pyarrow.table(columns, schema=schema(making, encoder, vectors.shape[1]))

@@ -19,7 +19,7 @@ from .. import config, records
 from ..engine.talk import Talk
 from ..errors import ConfigError, DataError
 from . import lance
-from .making import ABOUT, SHOWN, Making, schema
+from .making import ABOUT, SHOWN, Making, as_rows, schema
 from .passages import Passage
 from .ranking import Fusion, Hit, fused
 
@@ -82,10 +82,12 @@ class Index:
         *,
         storage: dict[str, str] | None = None,
         talk: Talk | None = None,
+        prune: bool = False,
     ) -> Index:
         """An index with these passages; one that is there, perhaps of a build that was killed, gets those that it lacks.
 
-        Raises ConfigError where the one that is there was made otherwise, and as `add` does.
+        `prune` first takes out all others; it reads the passages once more. Raises ConfigError where the one that is there was made
+        otherwise, and as `prune` and `add` do.
         """
         making = making or Making()
         base = lance.connect(uri, storage)
@@ -102,6 +104,8 @@ class Index:
             was, wanted = getattr(made.making, name), getattr(making, name)
             raise ConfigError(f"{uri}: was made with {name}={was!r}, not {wanted!r}; keep that, or name another place")
         made._encoder = encoder
+        if prune and (gone := made.prune(one.docid for one in passages)):
+            (talk or Talk()).say(f"{gone:,} passages taken out that the source no longer has")
         made.add(passages, talk=talk)
         return made
 
@@ -153,7 +157,7 @@ class Index:
                 if changed:
                     self._write(self._rows(changed, advance), replace=bool(old))
                 done = Added(done.new + len(changed) - old, done.replaced + old, done.same + len(batch) - len(changed))
-        self.optimize()
+        self.optimize(anew=done.replaced > 0)
         return done
 
     def _known(self) -> dict[str, bytes]:
@@ -165,21 +169,7 @@ class Index:
         return out
 
     def _rows(self, changed: Sequence[tuple[Passage, bytes]], advance: Any) -> pyarrow.Table:
-        import pyarrow
-
-        heads = [f"{one.title}\n" if one.title else "" for one, _ in changed]
-        texts = [one.text for one, _ in changed]
-        seen = [head + text for head, text in zip(heads, texts, strict=True)] if self.making.titled else texts
-        vectors = self.encoder()([self.making.passage_prefix + text for text in seen], advance)
-        columns = {
-            "docid": [one.docid for one, _ in changed],
-            "title": [one.title for one, _ in changed],
-            "text": texts,
-            "full": [head * self.making.title_times + text for head, text in zip(heads, texts, strict=True)],
-            "digest": [digest for _, digest in changed],
-            "vector": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1]),
-        }
-        return pyarrow.table(columns, schema=schema(self.making, self.digest, vectors.shape[1]))
+        return as_rows(self.making, self.digest, changed, lambda texts: self.encoder()(texts, advance))
 
     def _write(self, rows: pyarrow.Table, *, replace: bool) -> None:
         with lance.sentences(self.uri):
@@ -197,18 +187,27 @@ class Index:
             for start in range(0, len(wanted), BATCH):
                 condition = col("docid").isin([lit(one) for one in wanted[start : start + BATCH]])
                 gone += self.table.delete(condition.to_sql()).num_deleted_rows
-        self.optimize()
+        self.optimize(anew=gone > 0)
         return gone
 
-    def optimize(self) -> None:
+    def prune(self, docids: Iterable[str]) -> int:
+        """Take out every passage but these; returns how many. Raises ConfigError where that would leave none of those that are there."""
+        with self._writing():
+            there, kept = self._known().keys(), set(docids)
+        if there and kept.isdisjoint(there):
+            raise ConfigError(f"{self.uri}: has {len(there):,} passages and none of them is in the source; name its own, or another place")
+        return self.delete(there - kept) if there - kept else 0
+
+    def optimize(self, *, anew: bool = False) -> None:
         """Make indexes that are missing, take all rows into them, and put small files together.
 
-        After it, scores are those of an index made of the same passages at once. `add` and `delete` end with it.
+        `anew` makes that of words afresh: LanceDB's counts passages that went, until a tenth has gone. `add` and `delete` end with
+        it; scores are then those of an index made of the same passages at once.
         """
         from lancedb.index import IvfFlat
 
         with self._writing(), lance.sentences(self.uri):
-            self._index_words()
+            self._index_words(anew)
             rows = len(self)
             if rows > self.making.exact_up_to and not self._indexed("vector"):
                 self.table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=math.isqrt(rows)))
@@ -217,11 +216,11 @@ class Index:
     def _indexed(self, column: str) -> bool:
         return any(column in one.columns for one in self.table.list_indices())
 
-    def _index_words(self) -> None:
-        """The full-text index, if it is missing; rows that come later are found without being in it."""
+    def _index_words(self, anew: bool = False) -> None:
+        """The full-text index, if it is missing or to be made `anew`; rows that come later are found without being in it."""
         from lancedb.index import FTS
 
-        if not self._indexed("full"):
+        if anew or not self._indexed("full"):
             making = self.making
             words = FTS(language=making.language, stem=making.stem, remove_stop_words=making.stop_words)
             with lance.sentences(self.uri):

@@ -32,8 +32,9 @@ class Judge(Protocol):
         ...
 
 
-class Nli:
-    """A natural-language-inference classifier by name or folder: the probability of its label for entailment.
+class Classifier:
+    """A classifier of pairs by name or folder, one of natural-language inference or one that `classify` trained on people's labels:
+    the probability of its label for entailment, or of `supported`.
 
     Raises ConfigError for a model without such a label.
     """
@@ -47,9 +48,10 @@ class Nli:
         self.machine = Machine(threads)
         loaded = open_model(model, {}, auto="AutoModelForSequenceClassification")
         names = {int(i): str(name).lower() for i, name in loaded.model.config.id2label.items()}
-        found = [i for i, name in names.items() if "entail" in name and not name.startswith(("not", "non"))]
+        found = [i for i, name in names.items() if name == "supported" or ("entail" in name and not name.startswith(("not", "non")))]
         if loaded.new_head or len(found) != 1:
-            raise ConfigError(f"--judge: {model} has no label for entailment ({', '.join(names.values())}); name an NLI model")
+            what = "no label for entailment and none named supported"
+            raise ConfigError(f"--judge: {model} has {what} ({', '.join(names.values())}); name an NLI model")
         self.name, self._label, self._words, self._size = model, found[0], loaded.tokenizer, batch_size
         self._model = loaded.model.to(self.machine.device).eval()
 

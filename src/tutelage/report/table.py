@@ -99,7 +99,7 @@ def _by_suggestion(facts: Mapping[str, Any], heads: list[Cell], file: TextIO | N
     body: list[list[Cell]] = []
     for name, kinds in facts.items():
         for kind, row in kinds.items():
-            figures = [(_number(row[k]["value"]), f"{_number(row[k]['low'])} to {_number(row[k]['high'])}") for k in ("raw", "alpha")]
+            figures = [_spanned(row[k]) for k in ("raw", "alpha")]
             followed = _number(row["followed"]) if "followed" in row else words.NONE
             body.append([(f"{name}, {kind} it", ""), (f"{row['units']:,}", f"{row['overlapping']:,}"), *figures, (followed, "")])
     grid([("Suggestion", ""), *heads[1:4], ("Followed", "")], body, file=file)
@@ -116,7 +116,7 @@ def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None
     ]
     body: list[list[Cell]] = []
     for name, row in facts["criteria"].items():
-        figures = [(_number(row[k]["value"]), f"{_number(row[k]['low'])} to {_number(row[k]['high'])}") for k in ("raw", "alpha")]
+        figures = [_spanned(row[k]) for k in ("raw", "alpha")]
         body.append([(name, ""), (f"{row['units']:,}", f"{row['overlapping']:,}"), *figures, (_number(row["fleiss"]), "")])
     grid(heads, body, file=file)
     if facts["suggestions"]:
@@ -128,24 +128,18 @@ def show_agreement(facts: Mapping[str, Any], file: TextIO | None = None) -> None
                 [(f"{who}, {name}", ""), (f"{row['ratings']:,}", ""), (_number(row["agree"]), ""), (_number(row["cannot_judge"]), "")]
             )
     grid([("Annotator", ""), ("Ratings", ""), ("Agree with others", ""), ("Cannot judge", "")], body, file=file)
-    body = []
-    for name, pairs in facts["pairs"].items():
-        for row in pairs:
-            body.append(
-                [
-                    (f"{' and '.join(row['raters'])}, {name}", ""),
-                    (f"{row['units']:,}", ""),
-                    (_number(row["raw"]), ""),
-                    (_number(row["kappa"]), ""),
-                ]
-            )
-    grid([("Pair", ""), ("Units", ""), ("Agreement", ""), ("Cohen's kappa", "")], body, file=file)
     body = [
-        [(f"{name}, from {row['from']}", ""), (f"{row['units']:,}", ""), (_number(row["raw"]), ""), (_number(row["alpha"]), "")]
+        [(f"{' and '.join(row['raters'])}, {name}", ""), (f"{row['units']:,}", ""), _spanned(row["raw"]), _spanned(row["kappa"])]
+        for name, pairs in facts["pairs"].items()
+        for row in pairs
+    ]
+    grid([("Pair", ""), ("Units", ""), ("Agreement", "95 % interval"), ("Cohen's kappa", "95 % interval")], body, file=file)
+    body = [
+        [(f"{name}, from {row['from']}", ""), (f"{row['units']:,}", ""), _spanned(row["raw"]), _spanned(row["alpha"])]
         for name, rows in facts["time"].items()
         for row in rows
     ]
-    grid([("Time", ""), ("Units", ""), ("Agreement", ""), ("Alpha", "")], body, file=file)
+    grid([("Time", ""), ("Units", ""), ("Agreement", "95 % interval"), ("Alpha", "95 % interval")], body, file=file)
 
 
 COREF = {"muc": "MUC", "b3": "B3", "ceafe": "CEAFe", "ceafm": "CEAFm", "blanc": "BLANC", "lea": "LEA", "mentions": "Mentions"}
@@ -181,6 +175,11 @@ def show_coref(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
 
 def _percent(value: float | None) -> str:
     return words.NONE if value is None else f"{100 * value:.1f}"
+
+
+def _spanned(row: Mapping[str, float]) -> Cell:
+    """A figure over its interval."""
+    return _number(row["value"]), f"{_number(row['low'])} to {_number(row['high'])}"
 
 
 def _number(value: float) -> str:
