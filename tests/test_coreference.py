@@ -26,7 +26,7 @@ from tutelage.coref.documents import Document
 from tutelage.models.load import open_model
 from tutelage.models.one_pass import OnePassConfig, OnePassModel
 from tutelage.rows import Seen
-from tutelage.tasks.coreference import THRESHOLDS, Coreference
+from tutelage.tasks.coreference import Coreference
 
 SIZE, WIDEST = 4, 3
 SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
@@ -160,7 +160,7 @@ def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
     torch.manual_seed(1)
     outputs = {"factors": torch.randn(int(encoded.lengths[0]), grid.count(16, 5)).numpy()}
     values = {}
-    for threshold in THRESHOLDS:
+    for threshold in Coreference.thresholds:
         fixed = dataclasses.replace(task, threshold=threshold)
         assert not fixed.calibrates
         values[threshold] = fixed.score(fixed.predict(outputs, encoded), fixed.truth(encoded))["conll_f1"]
