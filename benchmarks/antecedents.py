@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from tutelage.config import NonNegative, settings
-from tutelage.rows import Batch, Rows, Seen, Term
+from tutelage.rows import Batch, Rows, Seen
 from tutelage.tasks.coreference import Coreference
 
 if TYPE_CHECKING:
@@ -75,25 +75,19 @@ class Antecedents(Coreference):
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         raise NotImplementedError("antecedents learn from labels alone")
 
-    def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
-        """The antecedents' loss, summed over proposed spans; counted in mentions."""
+    def loss(self, f: _Words, cluster: Tensor) -> Tensor:
+        """The antecedents' loss, summed over a document's proposed spans."""
         import torch
 
         from tutelage.coref import grid
 
-        total: Any = seen.outputs["factors"].sum() * 0
-        for (f, cluster), labelled in zip(self._factors(seen, batch), batch.labelled.tolist(), strict=True):
-            if not labelled:
-                continue
-            spans = grid.proposals(f.mentions, self.proposals)
-            own = cluster[grid.at(spans)]
-            right = ((own[:, None] == own[None]) & (own[:, None] > 0)).tril(-1)
-            right = torch.cat([right, ~right.any(1, keepdim=True)], 1)
-            found = self.links(f, spans)
-            total = total + (found.logsumexp(1) - found.masked_fill(~right, -math.inf).logsumexp(1)).sum()
-            if self.mention_weight:
-                total = total + self.mention_weight * grid.mentions_loss(f, cluster)
-        return Term(total, "label", weight)
+        spans = grid.proposals(f.mentions, self.proposals)
+        own = cluster[grid.at(spans)]
+        right = ((own[:, None] == own[None]) & (own[:, None] > 0)).tril(-1)
+        right = torch.cat([right, ~right.any(1, keepdim=True)], 1)
+        found = self.links(f, spans)
+        total = (found.logsumexp(1) - found.masked_fill(~right, -math.inf).logsumexp(1)).sum()
+        return total + self.mention_weight * grid.mentions_loss(f, cluster) if self.mention_weight else total
 
     def links(self, f: _Words, spans: Tensor) -> Tensor:
         """(spans, spans + 1): each span's score of every one before it, -inf for others, and of no antecedent at all in the last column."""

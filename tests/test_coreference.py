@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from coref_documents import DATA, public, toys
 from torch.nn.functional import gelu
-from transformers import AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModelForTokenClassification
 
 import tutelage
 from tutelage import errors
@@ -24,8 +24,9 @@ from tutelage.config import build
 from tutelage.coref import formats, grid, linking, scores
 from tutelage.coref.documents import Document
 from tutelage.models.load import open_model
+from tutelage.models.one_pass import OnePassConfig, OnePassModel
 from tutelage.rows import Seen
-from tutelage.tasks.coreference import THRESHOLDS, Coreference
+from tutelage.tasks.coreference import Coreference
 
 SIZE, WIDEST = 4, 3
 SHAPE = {"size": 16, "widest": 5, "proposals": 1.0}
@@ -159,7 +160,7 @@ def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
     torch.manual_seed(1)
     outputs = {"factors": torch.randn(int(encoded.lengths[0]), grid.count(16, 5)).numpy()}
     values = {}
-    for threshold in THRESHOLDS:
+    for threshold in Coreference.thresholds:
         fixed = dataclasses.replace(task, threshold=threshold)
         assert not fixed.calibrates
         values[threshold] = fixed.score(fixed.predict(outputs, encoded), fixed.truth(encoded))["conll_f1"]
@@ -174,24 +175,39 @@ def test_each_token_has_the_state_of_its_most_central_window(model):
     net = loaded.model.eval()
     net.config.window, net.config.stride, net.config.first, net.config.last = 10, 5, 2, 3
     torch.manual_seed(0)
-    ids = torch.randint(5, 20, (2, 21))
+    ids = torch.randint(5, 20, (3, 21))
     mask = torch.ones_like(ids)
-    mask[1, 6:] = 0
+    mask[1, 14:] = 0
+    mask[2, 6:] = 0
+    windows = [[(0, 7), (4, 12), (9, 16), (13, 21)], [(0, 6), (3, 10), (7, 14)], [(0, 6)]]
     with torch.no_grad():
         out = net(input_ids=ids, attention_mask=mask).factors
-        for row, length in ((0, 21), (1, 6)):
-            starts = [0] if length <= 8 else [0, 5, 10, 13]
+        for row, mine in enumerate(windows):
+            length = mine[-1][1]
             for t in range(length):
-                inside = [s for s in starts if s <= t < s + 8]
-                edge = {s: min(t - s if s else 99, s + 7 - t if s + 8 < length else 99) for s in inside}
-                best = max(edge.values())
+                edge = {(a, b): min(t - a if a else 99, b - 1 - t if b < length else 99) for a, b in mine if a <= t < b}
                 options = []
-                for s in (s for s in inside if edge[s] >= best - 1):  # an even overlap has two middles
-                    piece = torch.cat([torch.tensor([2]), ids[row, s : min(s + 8, length)], torch.tensor([3])])[None]
-                    state = net.encoder(input_ids=piece).last_hidden_state[0, 1 + t - s]
+                for a, b in (w for w in edge if edge[w] >= max(edge.values()) - 1):  # an even overlap has two middles
+                    piece = torch.cat([torch.tensor([2]), ids[row, a:b], torch.tensor([3])])[None]
+                    state = net.encoder(input_ids=piece).last_hidden_state[0, 1 + t - a]
                     options.append(net.head(net.norm(gelu(net.hidden(state)))))
                 assert any(torch.allclose(out[row, t], o, atol=1e-5) for o in options), (row, t)
-        torch.testing.assert_close(net(input_ids=ids[1:, :6]).factors[0], out[1, :6], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(net(input_ids=ids[2:, :6]).factors[0], out[2, :6], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "stride", "ends"), [(512, 384, 2), (10, 5, 2), (10, 1, 2), (9, 7, 1), (12, 12, 0)])
+def test_windows_are_as_few_as_the_overlap_allows_and_of_one_width(window, stride, ends):
+    config = AutoConfig.for_model("bert", hidden_size=4, num_hidden_layers=0, num_attention_heads=1, intermediate_size=4)
+    first, last = [2, 3][:ends] + [None] * (2 - ends)
+    net = OnePassModel(OnePassConfig(config, max(window, stride + 2), stride, first, last))
+    room = net.config.window - ends
+    for length in (1, room, room + 1, room + stride, room + stride + 1, 3 * room + 2):
+        _, mask, place = net._windows(torch.arange(length)[None], [length])
+        widths = (mask.sum(1) - ends).tolist()
+        few = next(n for n in itertools.count(1) if n * room - (n - 1) * (room - stride) >= length)
+        assert len(widths) == few and max(widths) <= room and max(widths) - min(widths) <= 1
+        assert sum(widths) == length + (few - 1) * (room - stride), "what is seen twice is the overlap alone"
+        assert place.unique().numel() == length
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,17 @@ def proposals(mentions: Tensor, share: float) -> Tensor:
     return torch.stack([best // widest, best // widest + best % widest], -1)
 
 
-def _shares(f: Factors, queries: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+def asked(mentions: Tensor, share: float, gold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries to learn from (queries, 2), the cluster of each, and the proposed cells (cells, 2): the mentions of `gold` (words,
+    widest), and of the proposed spans that are none as many, the best, whose cluster is 0."""
+    spans, numbers = mentions_of(gold)
+    cells = proposals(mentions, share)
+    wrong = cells[gold[at(cells)] == 0]
+    best = mentions.detach()[at(wrong)].topk(min(len(wrong), max(1, len(spans)))).indices
+    return torch.cat([spans, wrong[best]]), torch.cat([numbers, gold.new_zeros(len(best))]), cells
+
+
+def shares(f: Factors, queries: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """What a query (queries, 2) adds by a cell's first word and by its last, for words (cells,) each: (queries, cells) each."""
     size, own = f.s.shape[1], queries[:, 0]
     q = nn.functional.gelu(f.u[own] + f.v[queries[:, 1]])
@@ -154,7 +164,7 @@ def _pairs(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
 
 def scores(f: Factors, queries: Tensor, cells: Tensor) -> Tensor:
     """(queries, cells): the grid of each query (queries, 2) at the cells (cells, 2), with the pair term."""
-    starts, ends = _shares(f, queries, cells[:, 0], cells[:, 1])
+    starts, ends = shares(f, queries, cells[:, 0], cells[:, 1])
     return known(f, cells) + starts + ends + _pairs(f, queries, cells)
 
 
@@ -225,7 +235,7 @@ class _Tiles(torch.autograd.Function):
 def _tile(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tensor, alone: Tensor) -> Tensor:
     """The loss of some queries; `alone` (words, widest) are the cells to be looked at one by one."""
     words = torch.arange(len(f.start), device=gold.device)
-    starts, ends = _shares(f, queries, words, words)
+    starts, ends = shares(f, queries, words, words)
     number = alone.flatten().cumsum(0).view_as(gold) - 1
     first, width = alone.nonzero().T
     found = f.mentions[first, width] + starts[:, first] + ends[:, first + width]
@@ -233,7 +243,7 @@ def _tile(f: Factors, queries: Tensor, wanted: Tensor, cells: Tensor, gold: Tens
     right = (gold[first, width][None] == wanted[:, None]) & (wanted[:, None] > 0)
     own = number[at(queries)][:, None]
     wrong = (~right).scatter(1, own, False)
-    low, high = _parts(found, right.scatter(1, own, False), wrong)
+    low, high = zlpr(found, right.scatter(1, own, False), wrong)
     others = _elsewhere(f.mentions.masked_fill(alone, NEVER), starts, ends)
     return (torch.logaddexp(low, others) + high).sum().float()
 
@@ -248,7 +258,7 @@ def _elsewhere(mentions: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
     return total.clamp(min=1e-300).log() + tops[0] + (tops[1] + tops[2])[:, 0]
 
 
-def _parts(found: Tensor, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+def zlpr(found: Tensor, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
     """(rows,) of log(1 + sum e^wrong), and of log(1 + sum e^-right)."""
     low, high = found.masked_fill(~wrong, -math.inf), (-found).masked_fill(~right, -math.inf)
     zero = found.new_zeros(len(found))
@@ -263,5 +273,5 @@ def _lse(x: Tensor) -> Tensor:
 
 def mentions_loss(f: Factors, gold: Tensor) -> Tensor:
     """The same loss for the null query, a row a first word: sum over words; `gold` (words, widest) is above 0 on mentions."""
-    low, high = _parts(f.mentions, gold > 0, (gold <= 0) & (f.mentions > NEVER / 2))
+    low, high = zlpr(f.mentions, gold > 0, (gold <= 0) & (f.mentions > NEVER / 2))
     return (low + high).sum()

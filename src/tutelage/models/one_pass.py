@@ -7,7 +7,7 @@ A document goes in without special tokens; the model cuts it into windows, puts 
 each, and nothing is skipped. Memory is linear in the document's length.
 
 Source: windows with the state of most context as in Joshi et al. 2019, arXiv:1908.09091, section 3 ("overlap").
-Departures: the last window ends where the document does.
+Departures: a document's windows are as few as that overlap allows, and then of one width, so that none repeats more than it must.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
 class OnePassConfig(PretrainedConfig):
     """An encoder's configuration, the windows it sees documents through, and the head's width.
 
-    `window` and `stride` are in tokens, the two special tokens of a window included in `window`. `first` and `last` are these
-    special tokens, None for none. `factors` are the numbers a token that the head gives, `inner` its hidden width.
+    `window`, the two special tokens included, is the most tokens of a window; it and the next share what a full one has beyond
+    `stride`. `first` and `last` are the special tokens, None for none. `factors` are the numbers a token that the head gives,
+    `inner` its hidden width.
     Raises ValueError for windows that would leave tokens out.
     """
 
@@ -129,11 +130,13 @@ class OnePassModel(PreTrainedModel):
         config, pad = self.config, self.config.encoder.pad_token_id or 0
         before, after = ([] if n is None else [n] for n in (config.first, config.last))
         room = config.window - len(before) - len(after)
+        shared = room - config.stride
         pieces: list[tuple[int, int, int]] = []
         own: list[tuple[int, int, int]] = []
         for document, length in enumerate(lengths):
-            starts = [*range(0, max(0, length - room), config.stride), max(0, length - room)]
-            ends = [min(start + room, length) for start in starts]
+            many = max(1, -(-(length - shared) // config.stride))
+            starts = [n * (length - shared) // many for n in range(many)]
+            ends = [*(start + shared for start in starts[1:]), length]
             edges = [0, *((start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)), length]
             pieces += [(document, start, end) for start, end in zip(starts, ends, strict=True)]
             own += [(start, a, b) for start, a, b in zip(starts, edges[:-1], edges[1:], strict=True)]

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 CutOff = Annotated[float, Field(gt=0, lt=1)]
 
 
-THRESHOLDS = tuple(x / 2 for x in range(-12, 9))
-"""What is tried on dev."""
-
-
 @settings
 class Coreference(Task):
     """Clusters of the mentions of documents."""
@@ -76,6 +72,8 @@ class Coreference(Task):
     kind = "binary"
     auto = "AutoModelForTokenClassification"
     outputs = {"factors": "token"}  # noqa: RUF012
+    thresholds = tuple(x / 2 for x in range(-12, 9))
+    """What dev chooses from."""
 
     @property
     def primary(self) -> str:
@@ -217,35 +215,29 @@ class Coreference(Task):
         ]
 
     def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
-        """The queries' loss and the null query's, summed; counted in mentions. Queries are gold mentions, and as many proposed spans
-        that are none, whose clusters are empty."""
-        import torch
-
-        from ..coref import grid
-
+        """The loss of labelled documents, summed; counted in mentions."""
         total: Any = seen.outputs["factors"].sum() * 0
         for (f, cluster), labelled in zip(self._factors(seen, batch), batch.labelled.tolist(), strict=True):
-            if not labelled:
-                continue
-            spans, numbers = grid.mentions_of(cluster)
-            cells = grid.proposals(f.mentions, self.proposals)
-            wrong = cells[cluster[grid.at(cells)] == 0]
-            best = f.mentions.detach()[grid.at(wrong)].topk(min(len(wrong), max(1, len(spans)))).indices
-            queries = torch.cat([spans, wrong[best]])
-            wanted = torch.cat([numbers, cluster.new_zeros(len(best))])
-            total = total + grid.clusters_loss(f, queries, wanted, cells, cluster)
-            total = total + self.mention_weight * grid.mentions_loss(f, cluster)
+            if labelled:
+                total = total + self.loss(f, cluster)
         return Term(total, "label", weight)
 
+    def loss(self, f: Any, cluster: Tensor) -> Tensor:
+        """The queries' loss and the null query's on a document, summed; `cluster` (words, widest) numbers each span's, 0 for none."""
+        from ..coref import grid
+
+        found = grid.clusters_loss(f, *grid.asked(f.mentions, self.proposals, cluster), cluster)
+        return found + self.mention_weight * grid.mentions_loss(f, cluster)
+
     def calibrated(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> Coreference:
-        """With the threshold of `THRESHOLDS` that gives the best CoNLL F1 on these documents."""
+        """With the threshold of `thresholds` that gives the best CoNLL F1 on these documents."""
         right = encoded.about.documents
-        said: list[list[Document]] = [[] for _ in THRESHOLDS]
+        said: list[list[Document]] = [[] for _ in self.thresholds]
         for one, (f, _) in zip(right, self._of_rows(outputs, encoded), strict=True):
-            for documents, found in zip(said, self.decode(f, THRESHOLDS), strict=True):
+            for documents, found in zip(said, self.decode(f, self.thresholds), strict=True):
                 documents.append(dataclasses.replace(one, clusters=found.clusters))
         values = [float(scores.f1(scores.by_document(right, documents, self.policy), "conll")) for documents in said]
-        return dataclasses.replace(self, threshold=THRESHOLDS[int(np.argmax(values))])
+        return dataclasses.replace(self, threshold=self.thresholds[int(np.argmax(values))])
 
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         """The documents with the clusters that were found, (documents,)."""
