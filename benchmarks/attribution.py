@@ -3,6 +3,7 @@
     python benchmarks/attribution.py --data ../data
     python benchmarks/attribution.py --data ../data --judge runs/nli/student     # an NLI model, on the same segments
     python benchmarks/attribution.py --data ../data --trained                    # a judge fitted on the labels, out of fold on train
+    python benchmarks/attribution.py --data ../data --encoder runs/nli/student   # this model fine-tuned on the labels, beside the fitted
     ... --trained --final                                                        # fitted on train, on dev: once nothing is chosen any more
 
 Segments of `hagrid/train.jsonl` and `hagrid/dev.jsonl` below `--data` that have an attributability label and cite a quote; both are
@@ -14,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
 
+import tutelage
 from tutelage.answers import features, lexical, scores
 from tutelage.cited import citations, hagrid
 
@@ -55,9 +59,13 @@ def main() -> None:
     parser.add_argument("--judge", help="an NLI model's name or folder instead of word overlap")
     parser.add_argument("--trained", action="store_true", help="a judge fitted on the labels, out of fold on train (minutes)")
     parser.add_argument("--final", action="store_true", help="with --trained: that judge, fitted on train, on dev")
+    parser.add_argument("--encoder", help="an NLI model's folder, fine-tuned on the labels out of fold on train (minutes)")
+    parser.add_argument("--out", type=Path, default=Path("runs/attribution"), help="with --encoder: where its runs are")
     given = parser.parse_args()
     if given.trained:
         trained(given.data, given.final)
+    elif given.encoder:
+        encoder(given.data, given.encoder, given.out)
     elif given.judge:
         many, labels, groups = labelled(given.data, "train", "dev")
         judge = scores.Classifier(given.judge, threads=1)
@@ -132,6 +140,49 @@ def trained(data: Path, final: bool) -> None:
         print(f"fitted on train: {len(judge.names)} features, strength {judge.strength}")
         many, labels, groups = labelled(data, "dev")
         compare("dev", many, labels, groups, judge.score(many)[None], rivals(many))
+
+
+def encoder(data: Path, start: str, out: Path) -> None:
+    """The NLI model `start` fine-tuned by the task `classify` on (cited quotes, segment), and the mean of its logit and the fitted
+    judge's; out of fold."""
+    many, labels, groups = labelled(data, "train")
+    fitted, said = features.out_of_fold(many, labels, groups, seed=CUTS[0]), np.zeros(len(many))
+    folds = GroupKFold(features.FOLDS, shuffle=True, random_state=CUTS[0]).split(labels, labels, groups)
+    for number, (rows, held) in enumerate(folds, 1):
+        for part, at in (("train", rows), ("test", held)):
+            write([many[i] for i in at], labels[at], out / f"fold{number}" / f"{part}.jsonl")
+        judge = tuned(start, out / f"fold{number}")
+        said[held] = judge.support([pair(many[i]) for i in held])
+        print(f"fold {number}: ROC-AUC {roc_auc_score(labels[held], said[held]):.4f}", flush=True)
+    both = (logit(said) + logit(fitted)) / 2
+    compare("encoder", many, labels, groups, said[None], rivals(many) | {"fitted": fitted})
+    compare("encoder and fitted", many, labels, groups, both[None], rivals(many) | {"fitted": fitted})
+
+
+def write(many: Sequence[features.Cited], labels: np.ndarray, file: Path) -> None:
+    """Pairs with their label as JSON lines."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", encoding="utf-8") as handle:
+        for one, label in zip(many, labels, strict=True):
+            quotes, segment = pair(one)
+            handle.write(json.dumps({"quotes": quotes, "segment": segment, "label": ("neutral", "entailment")[label]}) + "\n")
+
+
+def tuned(start: str, folder: Path) -> scores.Classifier:
+    """A judge by `tutelage distill` on the pairs of a folder: the NLI model goes on with its own head, supported being entailment and
+    unsupported neutral. Its dev rows are cut from train, and nothing is selected by them."""
+    task = {"data": str(folder / "train.jsonl"), "test": str(folder / "test.jsonl"), "text": "quotes", "pair": "segment"}
+    recipe = {
+        "task": task | {"labels": ["contradiction", "entailment", "neutral"], "max_length": 192, "dev_share": 0.05}, "student": start,
+        "method": "finetune", "threads": 1, "measure": False,
+        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 1e-4, "select": "last"},
+    }  # fmt: skip
+    return scores.Classifier(str(tutelage.distill(recipe, out=folder / "run", store=folder / "store").student), threads=1)
+
+
+def logit(share: np.ndarray) -> np.ndarray:
+    inside = np.clip(share, 1e-6, 1 - 1e-6)
+    return np.log(inside / (1 - inside))
 
 
 def rivals(many: Sequence[features.Cited]) -> dict[str, np.ndarray]:
