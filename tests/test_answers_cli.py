@@ -136,6 +136,9 @@ def test_from_passages_to_an_answer_with_its_quotes(server, tmp_path):  # noqa: 
     assert done.exit_code == 2 and "none of them is in the source" in done.stderr
     assert "3 passages" in run("index", tmp_path / "other.jsonl", *index).stdout
     done = run("index", tmp_path / "passages.jsonl", *index, "--skip-broken", "--prune")
+    assert done.exit_code == 2 and "would take out the 1 passages of" in done.stderr
+    (tmp_path / "passages.jsonl").write_text("\n".join(lines))
+    done = run("index", tmp_path / "passages.jsonl", *index, "--prune")
     assert done.exit_code == 0 and "2 passages" in done.stdout and "1 passages taken out" in done.output, done.output
     done = run("ask", "Where does the Arno rise?", *index, "--server", server.url, "--model", "m")
     assert done.exit_code == 0, done.output

@@ -43,6 +43,8 @@ def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, sk
     many = Passages(passages, skip=skip_broken)
     for fault in many.faults:
         click.echo(f"left out: {fault}", err=True)
+    if prune and many.faulty:
+        raise ConfigError(f"--prune: would take out the {many.faulty:,} passages of {passages} that cannot be read; mend these first")
     talk = Talk() if as_json else Console()
     made = Index.build(index, many, Making(encoder=encoder), storage=_pairs(storage), talk=talk, prune=prune)
     facts = {"passages": len(made), "read": len(many), "left_out": many.faulty, "index": index}
