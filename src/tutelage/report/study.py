@@ -16,7 +16,7 @@ Facts = Mapping[str, Any]
 MARKS = {"holds": "The claim holds", "holds in part": "The claim holds in part", "contradicted": "The results contradict the claim",
          "not shown": "The claim is not shown", "open": "Open"}  # fmt: skip
 COLUMNS = (
-    ("what", "Comparison", True), ("at", "At", True), ("difference", "Difference", False), ("interval", "Over seeds", False),
+    ("what", "Comparison", True), ("difference", "Difference", False), ("interval", "Over seeds", False),
     ("rows", "Over seeds and rows", False), ("effect", "Effect", False), ("p", "p", False), ("adjusted", "p, Holm", False),
     ("finding", "Finding", True),
 )  # fmt: skip
@@ -145,7 +145,8 @@ def _point(p: Facts, facts: Facts) -> dict[str, Any]:
         lost = ", ".join(f"{m['seed']} ({m['state']})" for m in p["missing"])
         return out | {"metric": "", "dev": words.NONE, "test": words.NONE, "interval": "", "teacher": "", "missing": f"no seed {lost}"}
     low, high = (words.value(metric, p[k]) for k in ("low", "high"))
-    return out | {"metric": words.metric_name(metric), "dev": words.value(metric, p["dev"]), "test": words.value(metric, p["test"]),
+    chance = f"at chance with {len(p['at_chance'])} of {p['seeds']} seeds" if p["at_chance"] else ""
+    return out | {"metric": words.metric_name(metric), "chance": chance, "dev": words.value(metric, p["dev"]), "test": words.value(metric, p["test"]),
                   "interval": words.span(low, high), "teacher": words.value(metric, p["teacher"])}  # fmt: skip
 
 
@@ -208,6 +209,11 @@ def _tests(facts: Facts) -> Iterator[str]:
         )
     if facts["later"]:
         yield "The claims were changed after the study had begun."
+    if any(p.get("at_chance") for p in facts["points"]):
+        yield (
+            "At chance are students whose interval of right rows (Wilson) does not lie above the commonest label's share. Where two points "
+            "are at chance, that they do not differ says nothing of their methods."
+        )
     if len(facts["where"]) > 1:
         yield "Cells were computed in different surroundings, listed below; figures that differ between them may differ for that."
 
@@ -228,6 +234,7 @@ def forest(one: Facts, width: float = 7.0) -> Figure:
     metrics = {words.metric_name(a["metric"]) for a in many}
     axes.set_xlabel(f"difference in {' or '.join(sorted(metrics))}")
     axes.grid(axis="x")
+    axes.locator_params(axis="x", nbins=7 if width > 6 else 5)
     return figure
 
 

@@ -148,7 +148,7 @@ def write(cells: Cells, folder: Path, status: Mapping[str, Any]) -> dict[str, An
         "best": found.best() if plan.study.search else None, "seeds": list(plan.study.seeds), "axes": list(plan.axes),
         "power": {"floor": statistics.floor(len(plan.study.seeds)), "detectable": statistics.detectable(len(plan.study.seeds), found.level),
                   "chance": statistics.POWER},
-        "later": cells.claims_at_start() != config.dump(plan.claims), "hash": plan.hash, "storage": cells.shown,
+        "later": _said(cells.claims_at_start()) != _said(config.dump(plan.claims)), "hash": plan.hash, "storage": cells.shown,
         "suites": {s.name: {"kind": s.kind, "summary": s.summary} for s in plan.suites},
         "where": _places(found.rows), "settings": config.text(plan.study),
     }  # fmt: skip
@@ -174,6 +174,11 @@ def _csv(found: Results) -> str:
         known = [result.get(k, "") for k in kept]
         line.writerow([r.number, *point, r.seed, r.state, dev, *known, *tried, seconds, r.worker or "", r.reason or ""])
     return out.getvalue()
+
+
+def _said(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Claims without what they leave open, so that settings which came later change none."""
+    return [{k: v for k, v in claim.items() if v is not None} for claim in claims]
 
 
 def _plain(value: Any) -> Any:
