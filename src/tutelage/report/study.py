@@ -140,14 +140,15 @@ def _comparison(a: Facts) -> dict[str, Any]:
 
 def _point(p: Facts, facts: Facts) -> dict[str, Any]:
     metric = p["metric"]
-    out = {"at": [at({"": v}) for v in (p["point"] or dict.fromkeys(facts["axes"], "?")).values()], "missing": ""}
+    out = {"at": [at({"": v}) for v in (p["point"] or dict.fromkeys(facts["axes"], "?")).values()], "missing": "", "chance": ""}
     if not metric:
         lost = ", ".join(f"{m['seed']} ({m['state']})" for m in p["missing"])
         return out | {"metric": "", "dev": words.NONE, "test": words.NONE, "interval": "", "teacher": "", "missing": f"no seed {lost}"}
+    if p["at_chance"]:
+        out["chance"] = f"at chance with {len(p['at_chance'])} of {p['seeds']} seeds"
     low, high = (words.value(metric, p[k]) for k in ("low", "high"))
-    chance = f"at chance with {len(p['at_chance'])} of {p['seeds']} seeds" if p["at_chance"] else ""
-    return out | {"metric": words.metric_name(metric), "chance": chance, "dev": words.value(metric, p["dev"]), "test": words.value(metric, p["test"]),
-                  "interval": words.span(low, high), "teacher": words.value(metric, p["teacher"])}  # fmt: skip
+    figures = {k: words.value(metric, p[k]) for k in ("dev", "test", "teacher")}
+    return {**out, **figures, "metric": words.metric_name(metric), "interval": words.span(low, high)}
 
 
 def _suites(facts: Facts) -> dict[str, Any] | None:
