@@ -61,7 +61,10 @@ def test_score_tells_the_difference_to_another_response_with_a_paired_interval(f
 def test_faults_are_one_sentence_and_notes_go_to_standard_error(files):
     formats.write(files / "half.jsonl", RESPONSE[:1])
     done = run("score", files / "key.conll", files / "half.jsonl", code=2)
-    assert done.stderr == "tutelage: the response lacks documents of the key: one; documents are paired by their names\n"
+    place = f"{files / 'key.conll'} and {files / 'half.jsonl'}"
+    assert done.stderr == f"tutelage: {place}: the response lacks documents of the key: one; documents are paired by their names\n"
+    done = run("score", files / "key.conll", files / "key.conll", "--against", files / "half.jsonl", code=2)
+    assert done.stderr.startswith(f"tutelage: {place}: the response lacks")
     (files / "broken.conll").write_text("#begin document (d)\nd\t(1\n#end document\n")
     assert (
         "broken.conll, document d, line 2: '(1' opens a mention that is not closed"
@@ -72,6 +75,17 @@ def test_faults_are_one_sentence_and_notes_go_to_standard_error(files):
     done = run("convert", files / "crossing.jsonl", files / "x.conll", "--json")
     assert done.stderr.startswith("note: document d: mentions of one entity cross") and json.loads(done.stdout)["mentions"] == 2
     assert "x.pdf: its ending names no format" in run("convert", files / "key.conll", files / "x.pdf", code=2).stderr
+    inside = files / "broken.conll" / "x.jsonl"
+    assert f"{inside}: cannot be written, file exists" in run("convert", files / "key.conll", inside, code=2).stderr
+
+
+def test_words_that_are_others_in_the_response_are_noted_once(tmp_path):
+    for name, who in (("key", "She"), ("said", "He"), ("bare", "_")):
+        formats.write(tmp_path / f"{name}.jsonl", [Document("d", [["Ann", "left"], [who, "ran"]], [[(0, 0), (2, 2)]])])
+    done = run("score", tmp_path / "key.jsonl", tmp_path / "said.jsonl", "--json")
+    wanted = "note: document d: 1 of 4 words are others in the response ('She' and 'He' first); mentions are compared by their places\n"
+    assert done.stderr == wanted and json.loads(done.stdout)["scores"]["conll_f1"] == 1.0
+    assert not run("score", tmp_path / "key.jsonl", tmp_path / "bare.jsonl").stderr, "_ stands for any word"
 
 
 def test_convert_goes_round_through_every_format_and_takes_raw_text(files):

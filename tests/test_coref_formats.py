@@ -260,7 +260,9 @@ UD = "# newdoc id = d\n1\ta\t_\t_\t_\t_\t_\t_\t_\t{}\n"
         ("x.jsonl", '{"doc_key": "d"}', "line 1: document d: has none of sentences, tokens and text"),
         ("x.jsonl", '{"doc_key": "d", "tokens": ["a", "b"], "text": "a c"}', "line 1: document d: word 1 'b' is not in the text"),
         ("x.jsonl", '{"doc_key": "d", "tokens": ["a"]}\n' * 2, "x.jsonl: names of documents that come twice: d; give"),
-        ("x.jsonl", "[1]", "line 1: the line: input should be"),
+        ("x.jsonl", "[1]", "line 1: is no object of JSON; each line is one document"),
+        ("x.jsonl", "[" * 10**5, "line 1: not JSON of documents, brackets within brackets"),
+        ("x.jsonl", '{"doc_key": "d", "tokens": ["\\ud83d\\ude00", "\\ud800"]}', r"x.jsonl, line 1: \\ud800 is half a character"),
         ("x.jsonl", " \n", "x.jsonl: is empty; it holds no document"),
         ("x.dat", "Ann left.", "x.dat: is neither JSON lines nor CoNLL-2012 nor CoNLL-U; raw text ends in .txt"),
     ],
@@ -274,7 +276,7 @@ def test_files_that_are_not_there_or_not_text_and_endings_without_a_format_are_r
     with pytest.raises(DataError, match=r"nowhere.conll: no such file of documents"):
         formats.read(tmp_path / "nowhere.conll")
     (tmp_path / "bytes.conll").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"bytes.conll: cannot be read as text"):
+    with pytest.raises(DataError, match=r"bytes.conll, line 1: is not UTF-8 \(byte 0xff\)"):
         formats.read(tmp_path / "bytes.conll")
     with pytest.raises(DataError, match=r"x.doc: its ending names no format; end it with .jsonl, .conll or .conllu"):
         formats.write(tmp_path / "x.doc", [SMALL])

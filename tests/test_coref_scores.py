@@ -37,6 +37,7 @@ def both(case, name="d"):
 
 
 @scorer
+@pytest.mark.filterwarnings("ignore:document .* others in the response")
 @pytest.mark.parametrize("raw", [False, True], ids=["clusters", "files"])
 def test_all_cases_of_the_reference_scorer_have_its_figures(raw):
     for case in cases():
@@ -65,6 +66,7 @@ def holds_for_the_union(key, response):
 
 
 @scorer
+@pytest.mark.filterwarnings("ignore:document .* others in the response")
 def test_a_corpus_of_all_cases_has_the_score_of_their_union():
     sides = [both(case, case["id"]) for case in cases()]
     holds_for_the_union([key for key, _ in sides], [response for _, response in sides])

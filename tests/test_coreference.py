@@ -350,6 +350,30 @@ def test_predict_refuses_what_it_cannot_do_in_one_sentence(student, files, model
     ):
         assert said in run("coref", "predict", *words, code=2).stderr
     assert not (tmp_path / "x.pdf").exists()
+    done = CliRunner().invoke(main, ["coref", "predict", "-", "--model", str(student)], input=b"Ann.\nZo\xeb left.")
+    assert done.exit_code == 2 and "standard input, line 2: is not UTF-8 (byte 0xeb)" in done.stderr
+    for content in ("{no", "[1]", '{"task": 3}'):
+        (tmp_path / "tutelage.json").write_text(content)
+        said = run("coref", "predict", files / "test.jsonl", "--model", tmp_path, code=2).stderr
+        assert said.startswith(f"tutelage: {tmp_path / 'tutelage.json'}: does not say what the student was trained for")
+    for wrong in ("0", "-3"):
+        assert "not in the range" in run("coref", "predict", files / "test.jsonl", "--model", student, "--threads", wrong, code=2).stderr
+
+
+def test_a_run_refused_for_its_data_leaves_its_folder_to_the_next(files, model, tmp_path):
+    (tmp_path / "broken.jsonl").write_text('{"doc_key": "d", "sentences": [["Ann", "left"]], "clusters": [[[0, 0], [1, 2]]]}\n')
+    (tmp_path / "raw.txt").write_text("Ann left.")
+    for part, name, said in (
+        ("train", "none.jsonl", "none.jsonl: no such file of documents"),
+        ("train", "broken.jsonl", "broken.jsonl, line 1: document d, cluster 0: span [1, 2] is out of range"),
+        ("dev", "raw.txt", "raw.txt: documents without clusters cannot be scored: raw"),
+        ("test", ".", "cannot be read, is a directory"),
+    ):
+        given = {**{n: files / f"{n}.jsonl" for n in ("train", "dev", "test")}, part: tmp_path / name}
+        words = [f"task.{n}={path}" for n, path in given.items()]
+        words += ["teacher=null", "compare=[]", "method=finetune", f"student={model}"]
+        done = run("distill", "coref-ontogum", "--out", tmp_path / "run", *words, code=2)
+        assert said in done.stderr and "other settings" not in done.stderr
 
 
 def test_the_task_refuses_documents_that_it_cannot_learn_or_score(files, tmp_path):

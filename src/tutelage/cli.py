@@ -15,7 +15,7 @@ from .cli_coref import coref
 from .cli_robustness import robustness
 from .cli_study import study
 from .errors import ConfigError
-from .verbs import JSON, Verbs
+from .verbs import JSON, THREADS, Verbs
 
 _OVERRIDES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 
@@ -133,7 +133,7 @@ def echo() -> None:
 
 def _text_options(verb: Any) -> Any:
     for option in (
-        click.option("--threads", type=int, help="CPU threads [one a core]."),
+        THREADS,
         click.option("--out", type=click.Path(path_type=Path), help="Folder for what was found [runs/echo-MODEL]."),
         click.option("--distance", default=6, show_default=True, type=click.IntRange(1, 12), help="How far back a source may stand."),
         click.option("--tokens", default=512, show_default=True, type=click.IntRange(8), help="Tokens of a sample."),
@@ -255,7 +255,7 @@ def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
 @main.command(epilog="Example: tutelage cost minilm runs/my-run/student")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--tokens", default=32, show_default=True, help="Length of the rows that are timed.")
-@click.option("--threads", type=int, help="CPU threads [one a core].")
+@THREADS
 @JSON
 def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: bool) -> None:
     """Parameters, FLOPs, bytes and latency with spread of MODELS, names or folders; several are timed in turn."""

@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from .errors import ConfigError
-from .verbs import JSON, Verbs, plain
+from .verbs import JSON, THREADS, Verbs, plain
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
 _INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
 _STORAGE = click.option("--storage", multiple=True, metavar="KEY=VALUE", help="An option of the object store, such as endpoint; repeat it.")
-_THREADS = click.option("--threads", type=int, help="CPU threads [one a core].")
 
 
 @click.group(cls=Verbs, epilog="Example: tutelage answers collect questions.jsonl --model smollm2")
@@ -119,7 +118,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
 @_STORAGE
 @click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="How many they get.")
 @click.option("--skip-broken", is_flag=True, help="Leave broken lines out and go on; else nothing is read.")
-@_THREADS
+@THREADS
 @JSON
 def collect(
     questions: Path, model: str, server: str | None, hosted: bool, store: str, prompts: str, samples: int, temperature: float, tokens: int,
@@ -296,7 +295,7 @@ def fit(file: Path, out: Path, as_json: bool) -> None:
     help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name or folder.",
 )
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
-@_THREADS
+@THREADS
 @JSON
 def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
     """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .verbs import JSON, Verbs
+from .errors import DataError
+from .verbs import JSON, THREADS, Verbs
 
 if TYPE_CHECKING:
     from .coref.documents import Document
@@ -36,7 +37,7 @@ def coref() -> None:
 @click.option("--singletons/--no-singletons", default=None, help="Whether mentions alone in their cluster are given [as in training].")
 @click.option("--threshold", type=float, help="Mean score above which clusters are joined [as in training].")
 @click.option("--longest", type=click.IntRange(1), help="Most words of a document; a longer one is refused [as in training].")
-@click.option("--threads", type=int, help="CPU threads [one a core].")
+@THREADS
 @JSON
 def predict(
     source: Path,
@@ -57,7 +58,8 @@ def predict(
     from .coref.documents import of_text
 
     with _noted():
-        documents = [of_text("text", sys.stdin.read())] if str(source) == "-" else formats.read(source)
+        raw = str(source) == "-"
+        documents = [of_text("text", formats.decoded(sys.stdin.buffer.read(), "standard input"))] if raw else formats.read(source)
         if out:
             formats.writable(out, (".html", ".htm"))
         from .engine.resolve import Coreference
@@ -95,13 +97,15 @@ def score(key: Path, response: Path, singletons: Any, against: Path | None, as_j
     with _noted():
         true, said = formats.read(key), formats.read(response)
         other = formats.read(against) if against else None
-    counts = scores.by_document(true, said, singletons)
-    facts: dict[str, Any] = {"scores": scores.figures(counts) if len(true) > 1 else scores.corpus(true, said, singletons)}
-    if len(true) > 1:
-        facts["intervals"] = {metric: scores.bootstrap(counts, metric=metric) for metric in ("conll", *scores.METRICS)}
-    facts["links"] = distances.links(true, said)
-    if other:
-        facts["difference"] = scores.bootstrap(counts, scores.by_document(true, other, singletons))
+        with _between(key, response):
+            counts = scores.by_document(true, said, singletons)
+        facts: dict[str, Any] = {"scores": scores.figures(counts) if len(true) > 1 else scores.corpus(true, said, singletons)}
+        if len(true) > 1:
+            facts["intervals"] = {metric: scores.bootstrap(counts, metric=metric) for metric in ("conll", *scores.METRICS)}
+        facts["links"] = distances.links(true, said)
+        if other:
+            with _between(key, against):
+                facts["difference"] = scores.bootstrap(counts, scores.by_document(true, other, singletons))
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -143,12 +147,21 @@ def _write(documents: Sequence[Document], out: Path, title: str) -> None:
 
 
 @contextlib.contextmanager
+def _between(key: Path, response: Path | None) -> Iterator[None]:
+    """Name both files in what cannot be scored."""
+    try:
+        yield
+    except DataError as fault:
+        raise DataError(f"{key} and {response}: {fault}") from None
+
+
+@contextlib.contextmanager
 def _noted() -> Iterator[None]:
-    """Say what is warned of inside on standard error, a line each."""
+    """Say what is warned of inside on standard error, a line each, once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
         finally:
-            for one in caught:
-                click.echo(f"note: {one.message}", err=True)
+            for message in dict.fromkeys(str(one.message) for one in caught):
+                click.echo(f"note: {message}", err=True)

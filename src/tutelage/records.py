@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import ModelError, RunError
 
 PACKAGES = ("tutelage", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scikit-learn")
 
@@ -37,8 +37,8 @@ def saving(what: str | Path) -> Iterator[None]:
         code = fault.errno if isinstance(fault, OSError) else int(inside[1]) if inside else None
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             mend = "free some space and start the same command again; the last good checkpoint is kept"
-        elif code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            mend = "choose another folder"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT):
+            mend = "choose another place"
         else:
             raise
         raise RunError(f"{what}: cannot be written, {os.strerror(code).lower()}; {mend}") from fault
@@ -74,6 +74,21 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def student_facts(folder: Path) -> dict[str, Any]:
+    """What a student's folder says of its training: task, labels, record; empty where it says nothing. Raises ModelError for a
+    damaged file."""
+    path = folder / "tutelage.json"
+    if not path.is_file():
+        return {}
+    try:
+        known = read_json(path)
+        if isinstance(known, dict) and isinstance(known.get("task"), dict):
+            return known
+    except ValueError:
+        pass
+    raise ModelError(f"{path}: does not say what the student was trained for; copy the folder again from its run")
 
 
 @contextlib.contextmanager

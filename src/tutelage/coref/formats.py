@@ -29,11 +29,11 @@ def read(path: str | Path) -> list[Document]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        content = decoded(path.read_bytes(), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of documents") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DataError(f"{path}: cannot be read as text: {fault}") from None
+    except OSError as fault:
+        raise DataError(f"{path}: cannot be read, {str(fault.strerror).lower()}; name a file of documents") from None
     if not content.strip():
         raise DataError(f"{path}: is empty; it holds no document")
     kind = _ENDINGS.get(path.suffix.lower()) or _by_content(path, content)
@@ -44,6 +44,15 @@ def read(path: str | Path) -> list[Document]:
     if twice:
         raise DataError(f"{path}: names of documents that come twice: {some(twice)}; give each its own")
     return found
+
+
+def decoded(content: bytes, where: str | Path) -> str:
+    """The text of a file's content. Raises DataError, with the line, for what is not UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content.count(b"\n", 0, fault.start) + 1
+        raise DataError(f"{where}, line {line}: is not UTF-8 (byte {content[fault.start]:#04x}); save the text as UTF-8") from None
 
 
 def write(path: str | Path, documents: Sequence[Document]) -> None:

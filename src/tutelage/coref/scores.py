@@ -10,6 +10,7 @@ given for single documents only.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, MissingExtra
 from ..seeds import stream
+from .conll import WORDLESS
 from .documents import Document, Span, cut, some
 
 Singletons = Literal["keep", "drop"]
@@ -111,7 +113,7 @@ def pairs(key: Sequence[Document], response: Sequence[Document]) -> Iterator[tup
     """Each document of the key with the response's of its name; part 0 of a document may be called NAME or NAME_0.
 
     Where both have one text and different words, words are cut until they are the same. Raises DataError, with names, for documents
-    that only one side has, without clusters, or of different words; and where there is no document.
+    that only one side has, without clusters, or of another number of words; and where there is no document. Warns of other words.
     """
     if not key:
         raise DataError("the key holds no document; there is nothing to score")
@@ -143,6 +145,10 @@ def _comparable(mine: Document, its: Document) -> tuple[Document, Document]:
         raise DataError(
             f"document {mine.name}: {len(mine.words)} words in the key and {len(its.words)} in the response; score the same words"
         )
+    other = [(a, b) for a, b in zip(mine.words, its.words, strict=True) if a != b and WORDLESS not in (a, b)]
+    if other:
+        told = f"{len(other)} of {len(mine.words)} words are others in the response ('{other[0][0]}' and '{other[0][1]}' first)"
+        warnings.warn(f"document {mine.name}: {told}; mentions are compared by their places", stacklevel=2)
     return mine, its
 
 

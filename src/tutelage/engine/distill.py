@@ -79,11 +79,12 @@ def distill(
         if (finished := machine.broadcast(_finished(folder, made) if machine.main else None)) is not None:
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished
+        run = Run(made, place, machine, talk, on_step)
         if machine.main:
             records.write(folder / "recipe.yaml", config.text(made))
         if trackers:
             machine.accelerator.init_trackers(made.name, config=_flat(config.dump(made)))
-        record = _carry_out(Run(made, place, machine, talk, on_step), folder)
+        record = _carry_out(run, folder)
         if trackers:
             machine.accelerator.end_training()
         machine.wait()

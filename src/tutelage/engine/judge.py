@@ -99,8 +99,7 @@ def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] 
     `like` is what another's folder says, for a folder that says nothing. Raises ConfigError for a folder that names no task
     while neither `changes` nor `like` does, and for an unknown part; DataError for labels that the model does not know.
     """
-    folder = Path(student)
-    known = records.read_json(folder / "tutelage.json") if (folder / "tutelage.json").exists() else like or {}
+    known = records.student_facts(Path(student)) or like or {}
     tree = config.override({k: v for k, v in known.get("task", {}).items() if k not in ("unlabelled", "limit")}, changes)
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")

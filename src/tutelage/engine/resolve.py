@@ -49,8 +49,7 @@ class Coreference:
 
         Raises ModelError for a model of another task, ConfigError for settings that do not exist.
         """
-        machine, file = Machine(threads), Path(path) / "tutelage.json"
-        tree = dict(records.read_json(file).get("task", {})) if file.is_file() else {}
+        machine, tree = Machine(threads), dict(records.student_facts(Path(path)).get("task", {}))
         if tree.pop("kind", None) != KIND:
             raise ModelError(f"{path}: is no student of the task coreference; name the folder 'student' of such a run")
         task: Task = config.build(Task, {**tree, **settings})
