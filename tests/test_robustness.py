@@ -168,6 +168,11 @@ def test_rows_of_dropped_labels_are_left_out_and_unknown_labels_are_named(tmp_pa
     assert len(reading.labelled(suites.find([str(path)], ["own.drop=[odd]", "own.limit=1"])[0])) == 1
 
 
+def test_folders_that_hold_no_student_are_refused(tmp_path):
+    assert "nowhere: no such folder; name a student's folder" in fault(tmp_path / "nowhere", "--suite", "imdb")
+    assert "does not say what its model was trained for" in fault(tmp_path, "--suite", "imdb")
+
+
 def test_suites_refuse_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.delenv("TUTELAGE_DATA", raising=False)
     looker = sentiment(tmp_path)

@@ -14,7 +14,7 @@ from ..engine.forward import outputs
 from ..engine.machine import Machine
 from ..errors import ModelError
 from ..models.load import tokenizer_digest, weights_digest
-from ..records import digest
+from ..records import digest, student_facts
 from ..tasks import _metrics
 from ..tasks._task import Split
 from .reading import Text
@@ -38,8 +38,12 @@ class Student:
     def read(cls, name: str, folder: str, machine: Machine, like: Student | None = None) -> Student:
         """A saved one. A folder that names no task has that of the student `like`.
 
-        Raises ModelError for a model that does not give texts one label of several.
+        Raises ModelError for a folder that there is not or that says nothing, and for a model that does not give texts one label of
+        several.
         """
+        if not (like or student_facts(Path(folder))):
+            what = "does not say what its model was trained for" if Path(folder).is_dir() else "no such folder"
+            raise ModelError(f"{folder}: {what}; name a student's folder that 'tutelage distill' made")
         one = judge.opened(folder, like=like.known if like else None)
         if not labels_texts(one.task):
             raise ModelError(f"{folder}: is no student that gives texts one label of several; leave it out")
