@@ -95,7 +95,7 @@ def notes(facts: Facts) -> list[str]:
                 out.append(f"{name}: {cell['truncated']:,} texts are longer than {student} reads and were cut.")
             if cell.get("wanted", 0) > cell["rows"]:
                 out.append(f"{name}: {cell['rows']:,} of {cell['wanted']:,} rows of {student} were done in time; the same command goes on.")
-        out += dict.fromkeys(_head(name, cell) for cell in suite["students"].values() if cell.get("perplexity"))
+        out += dict.fromkeys(head_note(name, cell) for cell in suite["students"].values() if cell.get("perplexity"))
     for student, home in facts["students"].items():
         if home["at_chance"]:
             share, where = words.value("accuracy", home["majority"]), f"its interval on its own test part ({_between(home)} %)"
@@ -103,7 +103,8 @@ def notes(facts: Facts) -> list[str]:
     return out
 
 
-def _head(name: str, cell: Facts) -> str:
+def head_note(name: str, cell: Facts) -> str:
+    """That a masked language model's head was trained here, and its perplexity."""
     told = f"{cell['perplexity']:.1f} on masked tokens of the dev part"
     return f"{name}: {cell['masked']} has no head of a masked language model; one tied to its embeddings was trained, perplexity {told}."
 

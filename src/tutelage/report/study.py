@@ -167,6 +167,8 @@ def _suites(facts: Facts) -> dict[str, Any] | None:
         "heads": heads, "rows": rows,
         "chance": f"At chance on their own test part, so that what they do elsewhere says nothing: {'; '.join(chance)}." if chance else "",
         "attacks": [_attack(name, done) for name, s in facts["suites"].items() if s["kind"] == "attack"],
+        "heads_made": list(dict.fromkeys(robustness.head_note(name, p["suites"][name]) for name in facts["suites"] for p in done
+                                         if p["suites"][name].get("perplexity"))),
     }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class Results:
             out[name] = float(np.mean(known)) if known else None
         rates = [one["success"]["value"] for one in each if one.get("success")]
         out["success"] = float(np.mean(rates)) if rates else None
-        return out | {"rows": each[0]["rows"], "examples": each[0].get("examples", [])[:SHOWN]}
+        return out | {"rows": each[0]["rows"], "masked": each[0].get("masked"), "examples": each[0].get("examples", [])[:SHOWN]}
 
     def best(self) -> dict[str, Any] | None:
         """Of a search, the finished point that dev prefers."""
