@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from coref_documents import DATA, public, toys
 from torch.nn.functional import gelu
-from transformers import AutoConfig, AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModelForTokenClassification, BertConfig
 
 import tutelage
 from tutelage import errors
@@ -168,6 +168,12 @@ def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
 
 
 # ---- the model
+
+
+def test_maps_of_attention_are_not_dropped_out_and_hidden_states_are():
+    made = OnePassConfig.around(BertConfig(attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.1), first=1, last=2)
+    assert made.encoder.attention_probs_dropout_prob == 0.0 and made.encoder.hidden_dropout_prob == 0.1
+    assert OnePassConfig.from_dict(made.to_dict()).encoder.attention_probs_dropout_prob == 0.0
 
 
 def test_each_token_has_the_state_of_its_most_central_window(model):

@@ -7,7 +7,7 @@ A document goes in without special tokens; the model cuts it into windows, puts 
 each, and nothing is skipped. Memory is linear in the document's length.
 
 Source: windows with the state of most context as in Joshi et al. 2019, arXiv:1908.09091, section 3 ("overlap").
-Departures: a document's windows are as few as that overlap allows, and then of one width, so that none repeats more than it must.
+Departures: no dropout of attention maps; a document's windows are as few as that overlap allows, and then of one width, so that none repeats more than it must.
 """
 
 from __future__ import annotations
@@ -60,7 +60,14 @@ class OnePassConfig(PretrainedConfig):
 
     @classmethod
     def around(cls, encoder: Any, *, first: int | None, last: int | None, **more: Any) -> OnePassConfig:
-        """For an encoder as it is: windows of 512 tokens, or of the positions it has, each three quarters behind the one before."""
+        """For an encoder of this configuration: windows of 512 tokens, or of the positions it has, each three quarters behind the one before.
+
+        Attention maps are not dropped out, whatever the encoder did: kernels that never hold a map cannot, and on a CPU the maps of
+        whole windows take more than half of a training step.
+        """
+        for name in ("attention_probs_dropout_prob", "attention_dropout"):
+            if hasattr(encoder, name):
+                setattr(encoder, name, 0.0)
         taken = 2 if encoder.model_type in OFFSET else 0
         window = min(512, getattr(encoder, "max_position_embeddings", 512) - taken)
         return cls(encoder, window, max(1, window * 3 // 4), first, last, **more)
