@@ -7,7 +7,8 @@ A document goes in without special tokens; the model cuts it into windows, puts 
 each, and nothing is skipped. Memory is linear in the document's length.
 
 Source: windows with the state of most context as in Joshi et al. 2019, arXiv:1908.09091, section 3 ("overlap").
-Departures: no dropout of attention maps; a document's windows are as few as that overlap allows, and then of one width, so that none repeats more than it must.
+Departures: no dropout of attention maps; a document's windows are as few as that overlap allows, and then of one width, so that none
+repeats more than it must.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class OnePassConfig(PretrainedConfig):
 
     @classmethod
     def around(cls, encoder: Any, *, first: int | None, last: int | None, **more: Any) -> OnePassConfig:
-        """For an encoder of this configuration: windows of 512 tokens, or of the positions it has, each three quarters behind the one before.
+        """For an encoder: windows of 512 tokens, or of the positions it has, each three quarters behind the one before.
 
         Attention maps are not dropped out, whatever the encoder did: kernels that never hold a map cannot, and on a CPU the maps of
         whole windows take more than half of a training step.
