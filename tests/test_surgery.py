@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from tutelage.errors import ConfigError, ModelError
 from tutelage.models import anatomy, echoes
 from tutelage.models.plan import OWN
+from tutelage.surgery.dropout import Dropout
 from tutelage.surgery.fresh import Fresh
 from tutelage.surgery.keep_layers import KeepLayers
 
@@ -69,6 +70,25 @@ def test_the_layers_kept_are_the_models_own_and_it_stays_untouched(family, tmp_p
 def test_keeping_every_layer_changes_no_output(family):
     model = make(family)
     assert torch.equal(outputs(KeepLayers(layers=(0, 1, 2, 3))(model)).logits, outputs(model).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_dropout_keeps_weights_and_is_what_training_then_draws(family, tmp_path):
+    model, ids = make(family), torch.randint(2, 60, (2, 7), generator=torch.Generator().manual_seed(0))
+    hidden = {} if family in ("llama", "mistral", "qwen2", "qwen3") else {"hidden": 0.0}
+    calm = Dropout(attention=0.0, **hidden)(model)
+    assert torch.equal(outputs(calm).logits, outputs(model).logits)
+    still = calm.train()(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states[-1]
+    assert torch.allclose(still, outputs(calm).hidden_states[-1], atol=1e-6), "nothing is dropped out"
+    wild = Dropout(attention=0.5)(model).train()
+    moved = wild(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states[-1]
+    assert not torch.allclose(moved, still, atol=1e-3)
+    wild.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
+    assert torch.equal(outputs(again).logits, outputs(model).logits) and again.config.to_diff_dict() == wild.config.to_diff_dict()
+    if not hidden:
+        with pytest.raises(ConfigError, match=r"dropout\.hidden: models of type .* have no such dropout; leave it out"):
+            Dropout(hidden=0.1)(model)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
