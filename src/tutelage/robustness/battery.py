@@ -55,8 +55,9 @@ class Battery:
         `right` is (rows,) of bool, but of a CheckList. An attack keeps in `folder` what has ended, and goes on behind it.
         """
         if suite.attack:
-            attacker = self._attackers.setdefault(suite.name, Attacker(suite, self.heads, self.talk))
-            return attacker.tried(student, folder)
+            if suite.name not in self._attackers:
+                self._attackers[suite.name] = Attacker(suite, self.heads, self.talk)
+            return self._attackers[suite.name].tried(student, folder)
         return (checklist.tried if suite.kind == "checklist" else scoring.tried)(student, suite, self.read[suite.name])
 
     def whole(self, student: Student) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
