@@ -227,6 +227,7 @@ def test_a_student_deeper_than_its_teacher_is_refused(tiny_teacher, reviews, tmp
         (lambda f: (f / "config.json").write_text("{"), "config.json"),
         (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-99]), "cut short or damaged"),
         (lambda f: (f / "model.safetensors").unlink(), "cannot be read as a model"),
+        (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "has no tokenizer that can be read"),
     ],
 )
 def test_a_folder_that_is_no_whole_model_is_one_sentence(spoil, says, reviews, tmp_path):

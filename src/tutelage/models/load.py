@@ -283,5 +283,8 @@ class _sentences:
             raise ModelError(f"{self.name}: its weights are cut short or damaged ({text[:100]}); download or save it again") from fault
         if isinstance(fault, json.JSONDecodeError):
             raise ModelError(f"{self.name}: its config.json is damaged ({text[:100]}); download or save it again") from fault
+        if "backend tokenizer" in text:
+            what = "has no tokenizer that can be read (tokenizer.json, or a vocabulary); save its tokenizer beside its weights"
+            raise ModelError(f"{self.name}: {what}") from fault
         if isinstance(fault, OSError | ValueError | KeyError | RuntimeError | TypeError):
             raise ModelError(f"{self.name}: cannot be read as a model: {text[:300]}") from fault
