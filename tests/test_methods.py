@@ -15,7 +15,7 @@ from tutelage.engine import course
 from tutelage.engine.roles import Roles
 from tutelage.engine.workshop import Start
 from tutelage.errors import ConfigError
-from tutelage.methods._method import Facts, Progress
+from tutelage.methods._method import Facts, Progress, Stage, Turn
 from tutelage.methods.annealing import Annealing
 from tutelage.methods.continuation import Continuation
 from tutelage.methods.dkd import Dkd
@@ -226,5 +226,13 @@ def test_turns_and_rates_of_stages_that_continue_are_one_course():
     """Annealing with one optimizer: 9 and 3 steps, a rate that falls to 0 over all 12."""
     method = Annealing(max_temperature=3, label_share=0.25, reload=False, optimizer="continue")
     stages = method.stages(dataclasses.replace(FACTS, steps=12, steps_per_epoch=1))
-    found = [course.rate(stages, n, i, stages[n].turns[0], WHOLE) for n, s in enumerate(stages) for i in range(s.steps)]
+    found = [course.rate(stages, n, i, WHOLE) for n, s in enumerate(stages) for i in range(s.steps)]
     assert found == pytest.approx([1e-2 * (12 - i) / 12 for i in range(12)])
+
+
+def test_each_turn_warms_up_and_decays_over_steps_of_its_own():
+    """By hand: 2 steps of a generator, 3 of the student, by turns for 9; both rise over the first half of their own steps."""
+    stage = Stage("train", (Turn(lambda see: {}, "generator", 2, learning_rate=1.0), Turn(lambda see: {}, steps=3)), 9)
+    found = [course.rate([stage], 0, i, dataclasses.replace(WHOLE, learning_rate=10.0, warmup=0.5)) for i in range(9)]
+    assert found == pytest.approx([0.5, 1.0, 10 / 3, 20 / 3, 10, 1.0, 0.5, 10, 5])
+    assert [course.own_steps(stage, 1, n) for n in range(10)] == [0, 0, 0, 1, 2, 3, 3, 3, 4, 5]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import schedules
-from ..methods._method import Stage, Turn
+from ..methods._method import Stage
 from ..recipe import Training
 from ..seeds import stream
 from ..tasks._task import Encoded
@@ -24,16 +24,26 @@ def turn_at(stage: Stage, step: int) -> int:
     raise AssertionError("a turn has at least one step")
 
 
-def rate(stages: Sequence[Stage], number: int, step: int, turn: Turn, training: Training) -> float:
-    """The learning rate of a step; stages that continue an optimizer share one course with the one before."""
+def own_steps(stage: Stage, number: int, step: int) -> int:
+    """How many of the first `step` steps of a stage turn `number` takes."""
+    cycles, place = divmod(step, sum(t.steps for t in stage.turns))
+    before, steps = sum(t.steps for t in stage.turns[:number]), stage.turns[number].steps
+    return cycles * steps + min(max(0, place - before), steps)
+
+
+def rate(stages: Sequence[Stage], number: int, step: int, training: Training) -> float:
+    """The learning rate of a step. Each turn's optimizer has a course of its own over the steps that it takes itself; stages
+    that continue an optimizer share one course with the one before.
+    """
+    turn = turn_at(stages[number], step)
     first = last = number
     while first > 0 and stages[first].optimizer == "continue":
         first -= 1
     while last + 1 < len(stages) and stages[last + 1].optimizer == "continue":
         last += 1
-    done = sum(s.steps for s in stages[first:number]) + step
-    total = sum(s.steps for s in stages[first : last + 1])
-    peak = turn.learning_rate or training.learning_rate
+    whole = [own_steps(s, turn, s.steps) for s in stages[first : last + 1]]
+    done, total = sum(whole[: number - first]) + own_steps(stages[number], turn, step), sum(whole)
+    peak = stages[number].turns[turn].learning_rate or training.learning_rate
     return schedules.learning_rate(done, total, peak=peak, warmup=training.warmup, decay=training.decay)
 
 

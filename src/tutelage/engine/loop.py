@@ -159,7 +159,7 @@ class Loop:
         self.machine.sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, job.training.clip or float("inf"))
         self.bad |= ~torch.isfinite(norm) | ~torch.isfinite(sum(sums.values(), torch.zeros((), device=norm.device)))
-        rate = course.rate(self.stages, state.stage, state.step, turn, job.training)
+        rate = course.rate(self.stages, state.stage, state.step, job.training)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
