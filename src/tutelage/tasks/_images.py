@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, MissingExtra
+from ..errors import DataError
 from ..find import near
+from ._sources import load_hub
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
@@ -24,7 +25,6 @@ IDX = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 """Names of the files of MNIST and its likes, without .gz."""
-HUB_PARTS = {"train": ("train",), "dev": ("validation", "valid", "dev"), "test": ("test",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,25 +198,10 @@ def hub(name: str, image: str, label: str, side: int | None) -> Source:
     """
 
     def read() -> Read:
-        try:
-            import datasets
-        except ImportError:
-            raise MissingExtra(f"task.data={name}: there is no such folder, and a hub data set", "hub") from None
-        repository, _, configuration = name.partition(":")
-        try:
-            loaded = datasets.load_dataset(repository, configuration or None)
-        except Exception as fault:
-            why = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-            raise DataError(
-                f"task.data={name}: no such folder, and not to be had from the hub: {why}; check the name and the network"
-            ) from None
-        found = {part: next((loaded[n] for n in names if n in loaded), None) for part, names in HUB_PARTS.items()}
-        if found["train"] is None:
-            raise DataError(f"task.data={name}: no part called train (parts: {', '.join(loaded)})")
+        found = load_hub(name)
         parts, names = {}, tuple(getattr(found["train"].features.get(label), "names", None) or ())
         for part, rows in found.items():
-            if rows is not None:
-                parts[part] = _hub_part(f"{name} {part}", rows, image, label, side)
+            parts[part] = _hub_part(f"{name} {part}", rows, image, label, side)
         return parts, names
 
     return Source((), read)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,8 @@ def joined(parts: Sequence[Part]) -> Part:
 class Rows(Protocol):
     """Rows that can be cut: of text or of images."""
 
+    @property
+    def source(self) -> str: ...
     def __len__(self) -> int: ...
     def keys(self) -> np.ndarray: ...
     def take(self: R, index: Sequence[int] | np.ndarray) -> R: ...
@@ -136,6 +138,22 @@ def missing_shares(task: Any, parts: Mapping[str, Any]) -> dict[str, float]:
         if name in parts and getattr(task, share) != getattr(type(task), share):
             raise ConfigError([(f"task.{share}", f"has no effect: the data has a {name} part; leave it out")])
     return {name: getattr(task, f"{name}_share") for name in ("test", "dev") if name not in parts}
+
+
+def cut_missing(task: Any, parts: dict[str, R], what: str, by: str) -> tuple[dict[str, R], list[str]]:
+    """All parts, those that the data lacks cut from train by a hash of each row's content, and a note that says so.
+
+    `what` names the rows, as in 'texts', `by` what is hashed. Raises DataError for too few different rows, and as `missing_shares` does.
+    """
+    shares = missing_shares(task, parts)
+    if not shares:
+        return parts, []
+    whole = parts["train"]
+    made = cut(whole, shares)
+    if not all(len(part) for part in made.values()):
+        why = f"too few different {what} to cut {' and '.join(shares)} from its {len(whole)} rows"
+        raise DataError(f"{whole.source}: {why}; name files with task.dev= and task.test=")
+    return {**parts, **made}, [cut_note(whole, made, shares, by)]
 
 
 def cut_note(whole: Sized, made: Mapping[str, Sized], shares: Mapping[str, float], by: str, rows: str = "training rows") -> str:

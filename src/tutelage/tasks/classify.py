@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..find import near
 from ..rows import Batch, Rows, Seen, Term
 from . import _glue, _labels, _metrics, _sources
-from ._parts import Part, Source, cut, cut_note, leaks, missing_shares, place
+from ._parts import Part, Source, cut_missing, leaks, place
 from ._tables import word
 from ._task import Data, Encoded, Split, Task, has_label
 from ._text import encode_texts
@@ -163,7 +163,7 @@ class Classify(Task):
         parts = {name: read().numbered() for name, read in source.parts.items()}
         self._check_pairs(parts)
         notes = [*source.notes, *(part.note for part in parts.values() if part.note)]
-        parts, said = self._cut(parts)
+        parts, said = cut_missing(self, parts, "texts", "text")
         notes += said + leaks(parts)
         known = self._known(parts, source)
         if self.kind == "choice" and "f1" in self.metrics and len(known) != 2:
@@ -182,18 +182,6 @@ class Classify(Task):
             part = without[0]
             what = "has no second text" if parts[part].pairs is None else "has a second text"
             raise DataError(f"{parts[part].source}: {part} {what}, unlike train ({parts['train'].source}); set task.pair to match")
-
-    def _cut(self, parts: dict[str, Part]) -> tuple[dict[str, Part], list[str]]:
-        """Cut what is missing of dev and test from train."""
-        shares = missing_shares(self, parts)
-        if not shares:
-            return parts, []
-        whole = parts["train"]
-        made = cut(whole, shares)
-        if not all(len(part) for part in made.values()):
-            what = f"too few different texts to cut {' and '.join(shares)} from its {len(whole)} rows"
-            raise DataError(f"{whole.source}: {what}; name files with task.dev= and task.test=")
-        return {**parts, **made}, [cut_note(whole, made, shares, "text")]
 
     def _known(self, parts: Mapping[str, Part], source: Source) -> tuple[str, ...]:
         """Label names in order; every label of every part is among them."""

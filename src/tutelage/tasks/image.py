@@ -21,7 +21,7 @@ from ..find import near
 from ..rows import Batch, Rows, Seen, Term
 from . import _cifar, _images, _metrics, _pixels
 from ._images import Pictures, Source
-from ._parts import cut, cut_note, leaks, missing_shares, place
+from ._parts import cut_missing, leaks, place
 from ._task import Data, Encoded, Split, Task, has_label
 
 CutOff = Annotated[float, Field(gt=0, lt=1)]
@@ -147,7 +147,7 @@ class Image(Task):
         """Read, cut and number the data; raises DataError with one sentence for whatever is wrong with it."""
         parts, names = self._source().read()
         known = self._known(parts, names)
-        parts, notes = self._cut({name: part.numbered() for name, part in parts.items()})
+        parts, notes = cut_missing(self, {name: part.numbered() for name, part in parts.items()}, "images", "pixels")
         notes += leaks(parts, "an image")
         have = np.bincount(parts["train"].labels, minlength=len(known))
         notes += [f"label '{known[k]}' has no training row" for k in np.flatnonzero(have == 0)]
@@ -172,17 +172,6 @@ class Image(Task):
                 sizes = " and ".join(" x ".join(map(str, p.pixels.shape[1:])) for p in (train, part))
                 raise DataError(f"{part.source}: images of train and {name} differ in size ({sizes}); all must be alike")
         return known
-
-    def _cut(self, parts: dict[str, Pictures]) -> tuple[dict[str, Pictures], list[str]]:
-        """Cut what is missing of dev and test from train."""
-        shares = missing_shares(self, parts)
-        if not shares:
-            return parts, []
-        whole = parts["train"]
-        made = cut(whole, shares)
-        if not all(len(part) for part in made.values()):
-            raise DataError(f"{whole.source}: too few different images to cut {' and '.join(shares)} from its {len(whole)} rows")
-        return {**parts, **made}, [cut_note(whole, made, shares, "pixels")]
 
     def _scale(self, train: Pictures) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel, float32; a channel without spread is divided by 1."""
