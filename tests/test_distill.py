@@ -251,7 +251,7 @@ def test_trackers_are_fed(tiny_teacher, reviews, tmp_path):
 
 
 def test_two_processes_carry_out_one_run_together(tiny_teacher, reviews, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(tiny_teacher, reviews, measure=True)))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(tiny_teacher, reviews, measure=True, trackers=["tensorboard"])))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tutelage", "distill"]
     command += [str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"ACCELERATE_USE_CPU": "true"})

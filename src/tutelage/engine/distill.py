@@ -85,8 +85,7 @@ def distill(
         if trackers:
             machine.accelerator.init_trackers(made.name, config=_flat(config.dump(made)))
         record = _carry_out(run, folder)
-        if trackers:
-            machine.accelerator.end_training()
+        machine.end_tracking()
         machine.wait()
         return _result(folder, record)
 

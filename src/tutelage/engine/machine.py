@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
@@ -35,6 +36,8 @@ class Machine:
                 )
         self.accelerator = Accelerator(log_with=list(trackers) or None, project_dir=folder)
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        if self.processes > 1:  # a group of processes that lives until the interpreter's end can take it down with it
+            atexit.register(self.accelerator.state.destroy_process_group)
         self.threads = threads or max(1, cores // (self.processes if self.accelerator.device.type == "cpu" else 1))
         torch.set_num_threads(self.threads)
         self.device = self.accelerator.device
@@ -81,6 +84,11 @@ class Machine:
         if self.accelerator.trackers:
             self.tracked += 1
             self.accelerator.log(values, step=self.tracked)
+
+    def end_tracking(self) -> None:
+        """Let the trackers write what they hold; the processes stay together, unlike after Accelerate's `end_training`."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def wait(self) -> None:
         """Wait for all processes."""
