@@ -1,13 +1,14 @@
 """Whole clusters at once against antecedents: the same encoder, windows, features, budget and search, over seeds; resumable.
 
-    python benchmarks/coreference_quality.py --data ontogum --seeds 5 --threads 2     # go on from what the results file holds
+    python benchmarks/coreference_quality.py --data ontogum --probe winobias/dev.jsonl --seeds 5 --threads 2    # go on from what is there
     python benchmarks/coreference_quality.py --table                                  # what it holds
     python benchmarks/coreference_quality.py --data ontogum --trial --threads 1       # a design's choices, on dev alone
 
 `clusters` is the task coreference, `antecedents` the common way (benchmarks/antecedents.py), `helped` the same with our loss for mentions
 beside it. MiniLM (6 layers) is fine-tuned on --data's train.jsonl, selected on dev.jsonl and scored on test.jsonl, singletons dropped. An
 arm's learning rate is the best of three on dev, tried once with half the epochs and a seed that is used for nothing else. Every finished
-cell is a line of `results/coreference.jsonl` with each test document's counts; a cell of another configuration is refused, never mixed.
+cell is a line of `results/coreference.jsonl` with each test document's counts, those of links by distance among them; a cell of another
+configuration is refused, never mixed. --probe is a file that a finished student resolves besides; its counts are kept by genre.
 
 The table: F1 over all test documents, mean over seeds, with 95 % intervals that draw documents (2,000 draws, the same for all arms), and
 the difference to `antecedents` on the same draws over the seeds that both have. They tell of other documents, not of other trainings:
@@ -33,7 +34,9 @@ import numpy as np
 
 import tutelage
 from tutelage import records
-from tutelage.coref import formats, scores
+from tutelage.coref import distances, formats, scores
+from tutelage.coref.documents import Document
+from tutelage.engine import judge
 from tutelage.seeds import stream
 
 
@@ -70,6 +73,10 @@ SEARCH_SHARE = 0.5
 """Of the epochs, to try a rate."""
 KEPT = ("muc", "b3", "ceafe", "lea", "mentions")
 SHOWN = ("conll", *KEPT)
+APART = {
+    f"links, {low} words apart" + (f" to {high - 1}" if high else " and more"): n
+    for n, (low, high) in enumerate(zip(distances.EDGES, (*distances.EDGES[1:], None), strict=True))
+}
 
 
 def configuration(arm: str, plan: Plan, data: Path) -> str:
@@ -100,17 +107,36 @@ def cell(arm: str, seed: int, rate: float, plan: Plan, given: argparse.Namespace
     if not search:
         row |= counts(given.data / f"{plan.judged}.jsonl", folder / "examples-finetune.jsonl")
         row |= {plan.judged: student["test"]["primary"], "threshold": student["test"]["calibrated"]["threshold"]}
+        row |= {"probe": probed(folder, given.probe)} if given.probe else {}
     shutil.rmtree(folder)
     return row
 
 
 def counts(key: Path, examples: Path) -> dict[str, Any]:
     """The judged documents' names and counts, from what a run keeps of its examples."""
+    right, said = both(key, examples)
+    found = scores.by_document(right, said, "drop")
+    parts = {m: np.round(found.parts[m], 4).tolist() for m in KEPT}
+    links = [distances.links([mine], [its]) for mine, its in zip(right, said, strict=True)]
+    for name, n in APART.items():
+        parts[name] = [[one[n][side] for side in ("both", "key", "both", "response")] for one in links]
+    return {"documents": list(found.names), "counts": parts}
+
+
+def both(key: Path, examples: Path) -> tuple[list[Document], list[Document]]:
+    """The documents of a key as they are, and with the clusters that were found."""
     documents = {one.name: one for one in formats.read(key)}
     said = {row["document"]: row["predicted"] for row in records.rows(examples)}
-    mine = [dataclasses.replace(documents[name], clusters=clusters) for name, clusters in said.items()]
-    found = scores.by_document([documents[name] for name in said], mine, "drop")
-    return {"documents": list(found.names), "counts": {m: np.round(found.parts[m], 4).tolist() for m in KEPT}}
+    return [documents[name] for name in said], [dataclasses.replace(documents[name], clusters=clusters) for name, clusters in said.items()]
+
+
+def probed(folder: Path, file: Path) -> dict[str, Any]:
+    """By genre of a file's documents, the sums of the counts of a run's student."""
+    judge.evaluate(str(folder / "student"), (f"test={file}",), None, folder / "probe.jsonl")
+    right, said = both(file, folder / "probe.jsonl")
+    found = scores.by_document(right, said, "drop")
+    genre = np.array([one.about.get("genre", "") for one in right])
+    return {name: {m: np.round(found.parts[m][genre == name].sum(0), 4).tolist() for m in KEPT} for name in sorted(set(genre))}
 
 
 def work(plan: Plan, given: argparse.Namespace) -> None:
@@ -134,25 +160,44 @@ def work(plan: Plan, given: argparse.Namespace) -> None:
 
 
 def table(plan: Plan) -> list[str]:
-    """What the file holds, in markdown."""
+    """What the file holds, in markdown: the scores, links by distance, and what was probed."""
+    rows = [row for row in known(plan) if row["seed"] != SEARCH_SEED]
     cells: dict[str, dict[int, scores.Counts]] = {}
-    seconds: dict[str, list[float]] = {}
-    for row in known(plan):
-        if row["seed"] != SEARCH_SEED:
-            parts = {m: np.array(rows) for m, rows in row["counts"].items()}
-            cells.setdefault(row["arm"], {})[row["seed"]] = scores.Counts(tuple(row["documents"]), "drop", parts)
-            seconds.setdefault(row["arm"], []).append(row["processor"])
-    out = [f"| | seeds | {' | '.join(SHOWN)} | CoNLL by seed | processor, s |", "|" + "---|" * (len(SHOWN) + 4)]
+    for row in rows:
+        parts = {m: np.array(many) for m, many in row["counts"].items()}
+        cells.setdefault(row["arm"], {})[row["seed"]] = scores.Counts(tuple(row["documents"]), "drop", parts)
+    arms = [arm for arm in ARMS if arm in cells]
+    out = [*compared(plan, cells, SHOWN), ""]
+    if all(name in one.parts for many in cells.values() for one in many.values() for name in APART):
+        out += [*compared(plan, cells, tuple(APART)), ""]
+    out += ["| | CoNLL F1 by seed | rate | threshold by seed | processor, s |", "|---|---|---|---|---|"]
+    for arm in arms:
+        mine = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["seed"])
+        each = ", ".join(f"{100 * row[plan.judged]:.1f}" for row in mine)
+        cuts = ", ".join(f"{row['threshold']:g}" for row in mine)
+        out.append(f"| {arm} | {each} | {mine[0]['rate']:g} | {cuts} | {np.mean([row['processor'] for row in mine]):.0f} |")
+    genres = sorted({genre for row in rows for genre in row.get("probe", {})})
+    if genres:
+        out += ["", f"| CoNLL F1 | {' | '.join(genres)} |", "|" + "---|" * (len(genres) + 1)]
+    for arm in arms if genres else []:
+        sums = [row["probe"] for row in rows if row["arm"] == arm and "probe" in row]
+        each = [
+            f"{np.mean([100 * scores.conll_of(np.concatenate([one[g][m] for m in scores.CONLL])) for one in sums]):.1f}" for g in genres
+        ]
+        out.append(f"| {arm} | {' | '.join(each)} |")
+    return out
+
+
+def compared(plan: Plan, cells: dict[str, dict[int, scores.Counts]], metrics: tuple[str, ...]) -> list[str]:
+    """Every arm's F1, and its difference to the one that all are held against."""
+    out = [f"| | seeds | {' | '.join(metrics)} |", "|" + "---|" * (len(metrics) + 2)]
     for arm in (a for a in ARMS if a in cells):
-        many = list(cells[arm].values())
-        each = [100 * float(scores.f1(one, "conll")) for one in many]
-        figures = [shown([many], metric) for metric in SHOWN]
-        out.append(f"| {arm} | {len(many)} | {' | '.join(figures)} | {min(each):.1f} to {max(each):.1f} | {np.mean(seconds[arm]):.0f} |")
+        figures = [shown([list(cells[arm].values())], metric) for metric in metrics]
+        out.append(f"| {arm} | {len(cells[arm])} | {' | '.join(figures)} |")
         shared = sorted(set(cells[arm]) & set(cells.get(plan.beside, {})))
         if arm != plan.beside and shared:
-            both = [[cells[name][seed] for seed in shared] for name in (arm, plan.beside)]
-            gaps = [shown(both, metric) for metric in SHOWN]
-            out.append(f"| less {plan.beside} | {len(shared)} | {' | '.join(gaps)} | | |")
+            sides = [[cells[name][seed] for seed in shared] for name in (arm, plan.beside)]
+            out.append(f"| less {plan.beside} | {len(shared)} | {' | '.join(shown(sides, metric) for metric in metrics)} |")
     return out
 
 
@@ -172,6 +217,7 @@ def shown(sides: list[list[scores.Counts]], metric: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, help="folder with train.jsonl, dev.jsonl and test.jsonl")
+    parser.add_argument("--probe", type=Path, help="documents that finished students resolve besides, scored by genre")
     parser.add_argument("--trial", action="store_true", help="few epochs at one rate, judged on dev: to choose a design by")
     parser.add_argument("--arms", help="some of them, by commas")
     parser.add_argument("--seeds", type=int, help="how many [5; a trial: 1]")
