@@ -74,7 +74,7 @@ SEARCH_SHARE = 0.5
 KEPT = ("muc", "b3", "ceafe", "lea", "mentions")
 SHOWN = ("conll", *KEPT)
 APART = {
-    f"links, {low} words apart" + (f" to {high - 1}" if high else " and more"): n
+    f"links, {low} to {high - 1} words" if high else f"links, {low} words and more": n
     for n, (low, high) in enumerate(zip(distances.EDGES, (*distances.EDGES[1:], None), strict=True))
 }
 
@@ -168,8 +168,9 @@ def table(plan: Plan) -> list[str]:
         cells.setdefault(row["arm"], {})[row["seed"]] = scores.Counts(tuple(row["documents"]), "drop", parts)
     arms = [arm for arm in ARMS if arm in cells]
     out = [*compared(plan, cells, SHOWN), ""]
-    if all(name in one.parts for many in cells.values() for one in many.values() for name in APART):
-        out += [*compared(plan, cells, tuple(APART)), ""]
+    parts = [one.parts for many in cells.values() for one in many.values()]
+    if all(name in part for part in parts for name in APART):
+        out += [*compared(plan, cells, tuple(name for name in APART if any(part[name].any() for part in parts))), ""]
     out += ["| | CoNLL F1 by seed | rate | threshold by seed | processor, s |", "|---|---|---|---|---|"]
     for arm in arms:
         mine = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["seed"])
