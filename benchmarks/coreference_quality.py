@@ -177,15 +177,12 @@ def table(plan: Plan) -> list[str]:
         each = ", ".join(f"{100 * row[plan.judged]:.1f}" for row in mine)
         cuts = ", ".join(f"{row['threshold']:g}" for row in mine)
         out.append(f"| {arm} | {each} | {mine[0]['rate']:g} | {cuts} | {np.mean([row['processor'] for row in mine]):.0f} |")
-    genres = sorted({genre for row in rows for genre in row.get("probe", {})})
-    if genres:
+    if genres := sorted({genre for row in rows for genre in row.get("probe", {})}):
         out += ["", f"| CoNLL F1 | {' | '.join(genres)} |", "|" + "---|" * (len(genres) + 1)]
-    for arm in arms if genres else []:
-        sums = [row["probe"] for row in rows if row["arm"] == arm and "probe" in row]
-        each = [
-            f"{np.mean([100 * scores.conll_of(np.concatenate([one[g][m] for m in scores.CONLL])) for one in sums]):.1f}" for g in genres
-        ]
-        out.append(f"| {arm} | {' | '.join(each)} |")
+        for arm in arms:
+            many = [row["probe"] for row in rows if row["arm"] == arm and "probe" in row]
+            means = [np.mean([100 * scores.conll_of(np.concatenate([one[g][m] for m in scores.CONLL])) for one in many]) for g in genres]
+            out.append(f"| {arm} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
     return out
 
 

@@ -161,8 +161,6 @@ training = Training(steps=4, batch_size=7, learning_rate=1e-2, precision='float3
 bench = Bench(Path({folder!r}), find.find('methods', {method!r})(), training, dropout=0.0, data=rows(41, unlabelled=7), autosave=0.0)
 loop = bench.loop()
 loop.run()
-loop.machine.end_tracking()
-loop.machine.wait()
 if loop.machine.main:
     torch.save((loop.machine.processes, loop.models['student'].state_dict()), {out!r})
 """
