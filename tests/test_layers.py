@@ -14,7 +14,7 @@ import tutelage
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
     {"errors", "find", "config", "seeds", "records", "late", "database"},
-    {"rows", "losses", "schedules", "cited", "coref"},
+    {"rows", "losses", "slopes", "schedules", "cited", "coref"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},
     {"engine"},

@@ -29,6 +29,22 @@ def test_divergence_is_torchs_batch_sum_times_the_square(pair, temperature):
     assert torch.allclose(ours, rival, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cells", [1, 10, 1000])
+def test_slopes_of_a_divergence_are_autograds(cells, dtype, monkeypatch):
+    monkeypatch.setattr("tutelage.slopes.CELLS", cells)
+    allowed = torch.rand(5, 4, generator=torch.Generator().manual_seed(1)) > 0.3
+    pair = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)).mul(3).to(dtype)
+    weight = torch.arange(5.0)
+    found, wanted = [x.clone().requires_grad_() for x in pair], [x.float().requires_grad_() for x in pair]
+    (weight * losses.divergence(*found, temperature=2.0, allowed=allowed)).sum().backward()
+    s, t = ((x / 2).masked_fill(~allowed, -1e30).log_softmax(-1) for x in wanted)
+    (4 * weight * (t.exp() * (t - s)).sum(-1)).sum().backward()
+    for mine, its in zip(found, wanted, strict=True):
+        assert mine.grad.dtype == dtype and torch.allclose(mine.grad.float(), its.grad, atol=1e-5 if dtype == torch.float32 else 0.02)
+    assert losses.divergence(torch.zeros(0, 4, requires_grad=True), torch.zeros(0, 4)).shape == (0,)
+
+
 @given(rows)
 def test_distances_vanish_at_the_teacher_and_nowhere_below(pair):
     s, t = pair

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .slopes import Known
+
 
 def log_probabilities(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Log-softmax over the allowed classes in float32; -inf elsewhere."""
@@ -30,12 +32,18 @@ def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, al
     Zero exactly when the two agree up to a constant; never negative. The square keeps the gradient's size free of the
     temperature. In nats. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
     """
-    log_s = log_probabilities(_tempered(student, temperature), allowed)
-    log_t = log_probabilities(_tempered(teacher, temperature), allowed)
-    gap = log_t - log_s
-    if allowed is not None:
-        gap = gap.masked_fill(~allowed, 0.0)
-    return (log_t.exp() * gap).sum(-1) * temperature**2
+    from .slopes import by_rows
+
+    def known(s: Tensor, t: Tensor, allowed: Tensor | None) -> Known:
+        log_s, log_t = (log_probabilities(_tempered(x, temperature), allowed) for x in (s, t))
+        gap, p = log_t - log_s, log_t.exp()
+        if allowed is not None:
+            gap.masked_fill_(~allowed, 0.0)
+        value = (p * gap).sum(-1)
+        slopes = lambda: log_s.exp_().sub_(p).mul_(temperature), lambda: gap.sub_(value[..., None]).mul_(p).mul_(temperature)
+        return value * temperature**2, slopes
+
+    return by_rows(known, (student, teacher), (allowed,))
 
 
 def divergence_to_mixture(
