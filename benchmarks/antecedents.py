@@ -23,7 +23,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
 from tutelage.config import NonNegative, settings
@@ -52,6 +51,8 @@ class Antecedents(Coreference):
         yield from super().faults()
         if self.singletons:
             yield "singletons", "have no antecedent to be learned from; leave it out"
+        if self.linking != "average":
+            yield "linking", "has no effect on antecedents; leave it out"
 
     def width(self, data: Any) -> int:
         return sum(self._sizes().values())
@@ -113,14 +114,8 @@ class Antecedents(Coreference):
         with torch.no_grad():
             spans = grid.proposals(f.mentions, self.proposals) if given is None else given
             value = grid.known(f, spans).cpu().numpy()
-            top, best = (x.tolist() for x in self.links(f, spans)[:, :-1].max(1))
-        out = []
-        for threshold in thresholds:
-            labels = np.arange(len(spans))
-            for i, (score, antecedent) in enumerate(zip(top, best, strict=True)):
-                labels[i] = labels[antecedent] if score > threshold else i
-            out.append(linking.grouped(value, spans, labels))
-        return out
+            top, best = (x.cpu().numpy() for x in self.links(f, spans)[:, :-1].max(1))
+        return [linking.grouped(value, spans, labels) for labels in linking.chained(top, best, thresholds)]
 
 
 @dataclasses.dataclass

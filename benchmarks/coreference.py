@@ -70,7 +70,7 @@ class Ours:
         sentences = [tuple(tuple(words[i : i + 20]) for i in range(0, len(words), 20)) for words in texts]
         documents = [Document(f"d{n}", one) for n, one in enumerate(sentences)]
         seen, batch = self.seen(documents[:1])
-        [(f, _)] = self.resolver.task._factors(seen, batch)
+        [(f, _)] = self.resolver.task.factored(seen, batch)
         share = self.resolver.task.proposals
         spans = grid.proposals(f.mentions, share)
         some = spans[:: max(1, len(spans) // 500)]
@@ -78,7 +78,7 @@ class Ours:
         low, high = int(0.9 * len(scores)), len(scores) - 1
         while high - low > len(scores) // 1000 + 1:
             middle = (low + high) // 2
-            found = linking.resolve(f, share=share, threshold=float(scores[middle]))
+            [found] = linking.at_thresholds(f, [float(scores[middle])], share=share)
             low, high = (middle, high) if len(found.mentions) > CLUSTERED * len(spans) else (low, middle)
         self.resolver.task = dataclasses.replace(self.resolver.task, threshold=float(scores[high]))
         return lambda many: sum(len(one.mentions) for one in self.resolver.predict(documents[:many]))

@@ -144,16 +144,33 @@ def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
     spans = torch.tensor(spans_of(12)[::2])
     near = linking.symmetric(f, spans, spans).detach().numpy().astype(np.float64)
     threshold = float(np.quantile(near, 0.8))
-    found = linking.resolve(f, threshold=threshold, singletons=True, given=spans)
+    [found] = linking.at_thresholds(f, [threshold], singletons=True, given=spans)
     place = {tuple(span): i for i, span in enumerate(spans.tolist())}
     assert {frozenset(place[s] for s in c) for c in found.clusters} == naive(near, threshold)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_best_antecedents_are_those_of_a_loop_over_mentions(seed, monkeypatch):
+    monkeypatch.setattr(linking, "CELLS", 40)
+    f = random_factors(12, seed, scale=1.5)
+    spans = torch.tensor(spans_of(12)[::2])
+    near = linking.symmetric(f, spans, spans).detach().numpy()
+    threshold = float(np.quantile(near, 0.8))
+    [found] = linking.at_thresholds(f, [threshold], singletons=True, given=spans, best=True)
+    wanted: list[set[int]] = []
+    for i in range(len(spans)):
+        best = int(near[i, :i].argmax()) if i else None
+        mine = next((c for c in wanted if best in c and near[i, best] > threshold), None)
+        wanted.append({i}) if mine is None else mine.add(i)
+    place = {tuple(span): i for i, span in enumerate(spans.tolist())}
+    assert {frozenset(place[s] for s in c) for c in found.clusters} == set(map(frozenset, wanted)) and 1 < len(wanted) < len(spans)
 
 
 def test_thresholds_share_one_tree_and_the_best_on_dev_is_taken(files):
     f = random_factors(12, 3, scale=1.5)
     many = linking.at_thresholds(f, (-1.0, 0.0, 1.0), share=1.0, singletons=True)
     for threshold, found in zip((-1.0, 0.0, 1.0), many, strict=True):
-        assert found.clusters == linking.resolve(f, share=1.0, threshold=threshold, singletons=True).clusters
+        assert [found] == linking.at_thresholds(f, [threshold], share=1.0, singletons=True)
     task = task_of(files)
     one = toys(1, 5)
     encoded = task.rows_of(one, parts.tokenizer(), np.array([1]))
@@ -277,6 +294,26 @@ def test_given_mentions_alone_are_clustered(student):
         resolver.predict([dataclasses.replace(one, clusters=None)], given=True)
 
 
+def test_a_diagnosis_says_where_points_are_lost(student):
+    many = toys(4, 13, words=60)
+    resolver = tutelage.Coreference.from_pretrained(student, threads=1)
+    facts = resolver.diagnose(many)
+    own, *tried, found, asked = facts["rows"]
+    said = [one.document for one in resolver.predict(many)]
+    assert own["conll_f1"] == pytest.approx(scores.corpus(many, said, "drop")["conll_f1"])
+    assert [(row["mentions"], row["linking"]) for row in tried] == [(had, how) for had in ("found", "gold") for how in ("average", "best")]
+    for row in tried:
+        other = tutelage.Coreference.from_pretrained(student, threads=1, linking=row["linking"], threshold=row["threshold"])
+        again = [one.document for one in other.predict(many, given=row["mentions"] == "gold")]
+        assert row["conll_f1"] == pytest.approx(scores.corpus(many, again, "drop")["conll_f1"])
+        assert row["conll_f1"] >= own["conll_f1"] or row["linking"] == "best"
+    held = [{*one.mentions} & {*its.proposed} for one, its in zip(many, resolver.predict(many), strict=True)]
+    assert facts["recall"] == pytest.approx(sum(map(len, held)) / sum(len(one.mentions) for one in many)) and 0.5 < facts["recall"] <= 1
+    assert own["conll_f1"] <= found["conll_f1"] <= asked["conll_f1"] <= 1
+    everything = tutelage.Coreference.from_pretrained(student, threads=1, proposals=5.0).diagnose(many)
+    assert everything["recall"] == everything["rows"][-1]["conll_f1"] == 1
+
+
 def test_a_saved_student_is_read_by_transformers_alone_to_the_same_numbers(student):
     assert (student / "one_pass.py").is_file()
     net = AutoModelForTokenClassification.from_pretrained(student)
@@ -343,6 +380,15 @@ def test_predict_writes_every_format_and_reads_standard_input(student, files, tm
     assert tree["text"].startswith("very good") and tree["clusters"]
 
 
+def test_diagnose_shows_every_way_and_wants_clusters(student, files, tmp_path):
+    shown = run("coref", "diagnose", files / "test.jsonl", "--model", student, "--threads", 1).stdout
+    assert shown.count("found, as it is") == 1 and shown.count("best antecedents") == shown.count("without a fault") == 2
+    assert "mentions that were asked about: " in shown and "singletons: drop; documents: 12" in shown
+    formats.write(tmp_path / "bare.jsonl", [Document("d", [["Ann", "left"]], None)])
+    said = run("coref", "diagnose", tmp_path / "bare.jsonl", "--model", student, code=2).stderr
+    assert said == "tutelage: document d: has no clusters to be held against; name documents whose mentions are known\n"
+
+
 def test_predict_refuses_what_it_cannot_do_in_one_sentence(student, files, model, tmp_path):
     (tmp_path / "empty.txt").write_text("  \n")
     (tmp_path / "broken.conll").write_text("#begin document (x); part 000\nx 0 0 good - - - - - * - (0\n\n#end document\n")
@@ -405,7 +451,7 @@ def test_proposed_gold_cells_of_public_documents_come_back_as_their_clusters():
     for row, one in enumerate(loaded):
         batch = encoded.batch([row])
         seen = Seen({"factors": torch.zeros(1, int(encoded.lengths[row]), grid.count(64, 30))})
-        [(_, cluster)] = task._factors(seen, batch)
+        [(_, cluster)] = task.factored(seen, batch)
         found: dict[int, set] = {}
         for i, w in (cluster > 0).nonzero().tolist():
             found.setdefault(int(cluster[i, w]), set()).add((i, i + w))

@@ -59,7 +59,7 @@ def by_hand(task, token, spans) -> list[list[float]]:
 
 def test_the_loss_is_the_likelihood_of_all_right_antecedents():
     task, token, batch, clusters = made("antecedents")
-    [(f, _)] = task._factors(Seen({"factors": token}), batch)
+    [(f, _)] = task.factored(Seen({"factors": token}), batch)
     spans = list(map(tuple, grid.proposals(f.mentions, 1.0).tolist()))
     total = 0.0
     for q, row in zip(spans, by_hand(task, token, spans), strict=True):
@@ -92,7 +92,7 @@ def queries_of(f, clusters) -> list[tuple[tuple[int, int], int]]:
 
 def test_cells_are_decided_one_by_one_and_right_ones_weigh_as_much_as_wrong_ones():
     task, token, batch, clusters = made("cells")
-    [(f, cluster)] = task._factors(Seen({"factors": token}), batch)
+    [(f, cluster)] = task.factored(Seen({"factors": token}), batch)
     queries = queries_of(f, clusters)
     cells = {*map(tuple, grid.proposals(f.mentions, 1.0).tolist()), *(q for q, _ in queries)}
     total = float(grid.mentions_loss(f, cluster))
@@ -119,7 +119,7 @@ def ends_by_hand(f, q, k: int, side: int) -> float:
 
 def test_endpoints_are_learned_as_first_words_and_as_last_words():
     task, token, batch, clusters = made("endpoints")
-    [(f, cluster)] = task._factors(Seen({"factors": token}), batch)
+    [(f, cluster)] = task.factored(Seen({"factors": token}), batch)
     total = float(grid.mentions_loss(f, cluster))
     for (q, wanted), side in itertools.product(queries_of(f, clusters), (0, 1)):
         right = {span[side] for span, n in clusters.items() if n + 1 == wanted and span != q}
@@ -131,7 +131,7 @@ def test_endpoints_are_learned_as_first_words_and_as_last_words():
 
 def test_spans_are_joined_by_the_scores_of_their_first_and_last_words():
     task, token, batch, _ = made("endpoints")
-    [(f, _)] = task._factors(Seen({"factors": token}), batch)
+    [(f, _)] = task.factored(Seen({"factors": token}), batch)
     for one, two in (((0, 0), (2, 3)), ((1, 2), (4, 4))):
         said = sum(ends_by_hand(f, q, c[side], side) for q, c in ((one, two), (two, one)) for side in (0, 1)) / 2
         below, above = task.decode(f, [said - 0.01, said + 0.01], torch.tensor([one, two]))

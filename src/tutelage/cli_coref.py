@@ -114,6 +114,32 @@ def score(key: Path, response: Path, singletons: Any, against: Path | None, as_j
     table.show_coref(facts)
 
 
+@coref.command(epilog="Example: tutelage coref diagnose dev.conll --model runs/coref-ontogum/run/student")
+@click.argument("key", type=_FILE)
+@click.option("--model", required=True, help="A student of the task coreference: its folder, or a name on the hub.")
+@THREADS
+@JSON
+def diagnose(key: Path, model: str, threads: int | None, as_json: bool) -> None:
+    """Show where a model loses points on KEY: finding mentions, choosing the threshold, or linking.
+
+    CoNLL F1 with the mentions that the model finds and with KEY's own, linked by merging, by best antecedents and without a fault.
+    Thresholds are the best on KEY itself, so only the first line is a result.
+    """
+    from .coref import formats
+
+    with _noted():
+        documents = formats.read(key)
+        from .engine.resolve import Coreference
+
+        facts = Coreference.from_pretrained(model, threads=threads).diagnose(documents)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    from .report import table
+
+    table.show_diagnosis(facts)
+
+
 @coref.command(epilog="Example: tutelage coref convert dev.conll dev.jsonl   |   tutelage coref convert dev.conll dev.html")
 @click.argument("source", type=_FILE)
 @click.argument("out", type=_FILE)

@@ -1,6 +1,6 @@
-"""From the grids of all queries to clusters: average-link merging of the symmetrised scores.
+"""From the grids of all queries to clusters, by the symmetrised scores: average-link merging, or each mention's best antecedent.
 
-Two clusters are joined while the mean score between their mentions is above the threshold, the best pair first. Such a pair of
+Merging joins two clusters while the mean score between their mentions is above the threshold, the best pair first. Such a pair of
 clusters has a pair of mentions above the threshold, so mentions that no chain of such pairs connects are never joined, and only the
 scores within connected parts are ever held; memory stays linear while parts stay small.
 """
@@ -33,23 +33,23 @@ class Found:
     """The null query's score of each mention in a cluster."""
 
 
-def resolve(f: Factors, *, share: float = 0.3, threshold: float = 0.0, singletons: bool = False, given: Tensor | None = None) -> Found:
-    """Clusters of a document's proposed spans, or of the `given` ones (spans, 2).
+def at_thresholds(
+    f: Factors,
+    thresholds: Sequence[float],
+    *,
+    share: float = 0.3,
+    singletons: bool = False,
+    given: Tensor | None = None,
+    best: bool = False,
+) -> list[Found]:
+    """At each threshold, clusters of a document's proposed spans, or of the `given` ones (spans, 2), by merging or by `best` antecedents.
 
     With `singletons`, a proposed span in no cluster whose mention score is above 0 is a cluster of its own, and a given one always.
     """
-    [found] = at_thresholds(f, [threshold], share=share, singletons=singletons, given=given)
-    return found
-
-
-def at_thresholds(
-    f: Factors, thresholds: Sequence[float], *, share: float = 0.3, singletons: bool = False, given: Tensor | None = None
-) -> list[Found]:
-    """What `resolve` finds at each threshold, from one tree of merges."""
     with torch.no_grad():
         spans = proposals(f.mentions, share) if given is None else given
         value = known(f, spans).cpu().numpy()
-        labels = _joined(f, spans, thresholds)
+        labels = chained(*_antecedents(f, spans), thresholds) if best else _joined(f, spans, thresholds)
     alone = math.inf if not singletons else 0.0 if given is None else -math.inf
     return [grouped(value, spans, one, alone) for one in labels]
 
@@ -96,6 +96,28 @@ def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.n
             if threshold < top:
                 own[mine] = mine[0] + n * fcluster(tree, top - threshold, "distance")
     return labels
+
+
+def _antecedents(f: Factors, spans: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(spans,) of the best score among the spans before each, and which one has it; -inf and 0 for the first."""
+    top, best = torch.full((len(spans),), -math.inf), torch.zeros(len(spans), dtype=torch.long)
+    for start, block in _later(f, spans):
+        before = torch.ones_like(block, dtype=torch.bool).triu(1)
+        value, at = (x.cpu() for x in block.masked_fill(~before, -math.inf).max(0))
+        better = value > top[start:]
+        top[start:], best[start:] = torch.where(better, value, top[start:]), torch.where(better, at + start, best[start:])
+    return top.numpy(), best.numpy()
+
+
+def chained(top: np.ndarray, best: np.ndarray, thresholds: Sequence[float]) -> list[np.ndarray]:
+    """(spans,) of cluster numbers for each threshold: a span joins `best`, one before it, where `top`, that one's score, is above."""
+    out = []
+    for threshold in thresholds:
+        labels = np.arange(len(top))
+        for i in np.flatnonzero(top > threshold):
+            labels[i] = labels[best[i]]
+        out.append(labels)
+    return out
 
 
 def _later(f: Factors, spans: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -173,6 +173,20 @@ def show_coref(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
     print(f"singletons: {found['singletons']}; documents: {found['documents']:,}", file=file)
 
 
+def show_diagnosis(facts: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Print what `tutelage coref diagnose` found, the model as it is first."""
+    had = {"found": "found", "gold": "those of the key", "asked": "all that were asked about"}
+    how = {"average": "merged by mean scores", "best": "best antecedents", "faultless": "without a fault"}
+    body: list[list[Cell]] = []
+    for n, row in enumerate(facts["rows"]):
+        at = words.NONE if row["threshold"] is None else f"{row['threshold']:g}"
+        name = "found, as it is" if not n else had[row["mentions"]]
+        body.append([(name, ""), (how[row["linking"]], ""), (at, ""), (f"{_percent(row['conll_f1'])} %", "")])
+    grid([("Mentions", ""), ("Linked", ""), ("Threshold", ""), ("CoNLL F1", "")], body, file=file)
+    print(f"mentions that were asked about: {_percent(facts['recall'])} %", file=file)
+    print(f"singletons: {facts['singletons']}; documents: {facts['documents']:,}", file=file)
+
+
 def _percent(value: float | None) -> str:
     return words.NONE if value is None else f"{100 * value:.1f}"
 

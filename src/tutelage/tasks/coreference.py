@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -27,7 +27,7 @@ from ._task import Data, Encoded, Split, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..coref import linking
+    from ..coref.linking import Found
 
 CutOff = Annotated[float, Field(gt=0, lt=1)]
 
@@ -63,7 +63,9 @@ class Coreference(Task):
     proposals: Annotated[float, Field(gt=0, le=5)] = 0.3
     """Spans that are asked about, per word of a document."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """Clusters are joined while the mean score between their mentions is above this; null takes what is best on dev, for each model."""
+    """Clusters are joined while the score between them is above this; null takes what is best on dev, for each model."""
+    linking: Literal["average", "best"] = "average"
+    """How clusters come about: merged by the mean score between their mentions, or by each mention's best antecedent ("best")."""
     singletons: bool = False
     """Whether a mention that is alone in its cluster is learned, given and scored."""
     mention_weight: NonNegative = 1.0
@@ -173,8 +175,8 @@ class Coreference(Task):
 
         return grid.factors(token, first, last, speakers, size=self.size, widest=self.widest)
 
-    def _factors(self, seen: Seen, batch: Batch) -> list[tuple[Any, Any]]:
-        """Each document's factors and (words, widest) of clusters."""
+    def factored(self, seen: Seen, batch: Batch) -> list[tuple[Any, Any]]:
+        """Each document's factors, and (words, widest) with the number of each span's cluster, 0 for none."""
         import torch
 
         if "factors" not in seen.memo:
@@ -196,7 +198,7 @@ class Coreference(Task):
 
         from ..coref import grid
 
-        documents = self._factors(seen, batch)
+        documents = self.factored(seen, batch)
         blocks, gold = [], []
         for f, cluster in documents:
             spans, numbers = grid.mentions_of(cluster)
@@ -217,7 +219,7 @@ class Coreference(Task):
     def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
         """The loss of labelled documents, summed; counted in mentions."""
         total: Any = seen.outputs["factors"].sum() * 0
-        for (f, cluster), labelled in zip(self._factors(seen, batch), batch.labelled.tolist(), strict=True):
+        for (f, cluster), labelled in zip(self.factored(seen, batch), batch.labelled.tolist(), strict=True):
             if labelled:
                 total = total + self.loss(f, cluster)
         return Term(total, "label", weight)
@@ -252,21 +254,22 @@ class Coreference(Task):
 
         for row in range(len(encoded)):
             tokens = torch.from_numpy(outputs["factors"][encoded.starts[row] : encoded.starts[row + 1]])
-            yield from self._factors(Seen({"factors": tokens[None]}), encoded.batch([row]))
+            yield from self.factored(Seen({"factors": tokens[None]}), encoded.batch([row]))
 
-    def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[linking.Found]:
+    def resolve(self, seen: Seen, batch: Batch, given: Sequence[Sequence[Span] | None] | None = None) -> Iterator[Found]:
         """What the grids say of each document of a batch; of the `given` spans alone where a document has some."""
         import torch
 
-        for (f, _), spans in zip(self._factors(seen, batch), given or [None] * len(batch.index), strict=True):
+        for (f, _), spans in zip(self.factored(seen, batch), given or [None] * len(batch.index), strict=True):
             asked = None if spans is None else torch.tensor(spans, dtype=torch.long, device=f.mentions.device).reshape(-1, 2)
             yield from self.decode(f, [self.threshold or 0.0], asked)
 
-    def decode(self, f: Any, thresholds: Sequence[float], given: Tensor | None = None) -> list[linking.Found]:
+    def decode(self, f: Any, thresholds: Sequence[float], given: Tensor | None = None) -> list[Found]:
         """A document's clusters from its factors, at each threshold; those of the `given` spans (spans, 2) alone where there are some."""
         from ..coref import linking
 
-        return linking.at_thresholds(f, thresholds, share=self.proposals, singletons=self.singletons, given=given)
+        best = self.linking == "best"
+        return linking.at_thresholds(f, thresholds, share=self.proposals, singletons=self.singletons, given=given, best=best)
 
     def truth(self, encoded: Encoded) -> np.ndarray:
         out = np.empty(len(encoded), dtype=object)
