@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from test_methods import FACTS, equal, on_stages, weights
 from toys import LABELS, VOCABULARY, Bench, Scripted, bert, rows, shown
@@ -106,6 +107,23 @@ def test_written_tokens_are_one_token_each_the_same_for_both_roles_and_the_rest_
     assert (small[hidden] != ids[hidden]).any()
 
 
+@pytest.mark.parametrize("learn", [True, False])
+def test_tokens_are_written_with_the_generators_probabilities(learn, tmp_path):
+    """Pearson's statistic over many draws of the same places; 99.9 % of such draws stay below the bound."""
+    look = Look(tmp_path, Mate(prepare=0, gumbel=2.0))
+    counts, wanted = torch.zeros(VOCABULARY), torch.zeros(VOCABULARY)
+    generator = look.loop.models["generator"]
+    with torch.no_grad():
+        generator.get_output_embeddings().bias.copy_(torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(0)))
+        for step in range(40):
+            see = look.at(range(32), step=step)
+            ids, hidden, best, soft = look.method.chosen(see, look.facts, learn)
+            counts += best.bincount(minlength=VOCABULARY)
+            wanted += look.method._scores(see, ids, hidden, look.facts).softmax(-1).sum(0)
+            assert (soft is not None) == learn and len(best) == int(hidden.sum())
+    assert counts.sum() > 2000 and scipy.stats.chi2.sf(float(((counts - wanted) ** 2 / wanted).sum()), VOCABULARY - 1) > 0.001
+
+
 def test_the_generators_gradient_is_that_of_the_soft_choice_and_the_others_get_none(tmp_path):
     """The hard choice's gradient by the chain rule: J_softmax^T (table . dL/d embedding), summed over both roles."""
     look = Look(tmp_path, Mate(prepare=0, gumbel=2.0))
@@ -131,8 +149,8 @@ def test_the_generators_gradient_is_that_of_the_soft_choice_and_the_others_get_n
     term = stage.turns[0].terms(see)["apart"]
     (1e6 * term.weight * term.sum).backward()
     _, hidden, draws = look.method._masked(see, dataclasses.replace(look.facts, special_tokens=()))
-    noise = torch.cat([torch.empty(int(n), VOCABULARY).exponential_(generator=g) for n, g in zip(hidden.sum(-1), draws, strict=True)])
-    soft = ((scores[0].detach() - noise.log()) / 2.0).softmax(-1)
+    drawn = [torch.rand(int(n), VOCABULARY, dtype=torch.float64, generator=g) for n, g in zip(hidden.sum(-1), draws, strict=True)]
+    soft = ((scores[0].detach() - torch.cat(drawn).log().neg().log().float()) / 2.0).softmax(-1)
     pull = sum(look.fed[r]["inputs_embeds"].grad[hidden] @ see.embeddings(r).T for r in ("student", "teacher"))
     by_hand = soft * (pull - (soft * pull).sum(-1, keepdim=True)) / 2.0
     size = by_hand.abs().max().item()

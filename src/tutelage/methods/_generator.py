@@ -83,16 +83,15 @@ class Adversary:
         import torch
 
         with torch.set_grad_enabled(learn):
-            ids, hidden, soft = self.chosen(see, facts)
-            best = soft.argmax(-1)
-        out = {}
+            ids, hidden, best, soft = self.chosen(see, facts, learn)
+        out, size = {}, see.embeddings("generator").shape[0]
         for role in ("student", "teacher"):
             table = see.embeddings(role)
-            if table.shape[0] != soft.shape[-1]:
-                what = f"the generator writes {soft.shape[-1]} tokens, the {role} knows {table.shape[0]}"
+            if table.shape[0] != size:
+                what = f"the generator writes {size} tokens, the {role} knows {table.shape[0]}"
                 raise ConfigError(f"method.generator: {what}; name a masked LM with the same vocabulary")
             new = table[best]
-            if learn:
+            if soft is not None:
                 expected = soft @ table.float()
                 new = new + (expected - expected.detach())
             mixed = table[ids].to(new.dtype).masked_scatter(hidden[..., None], new)
@@ -100,15 +99,27 @@ class Adversary:
             out[role] = see(role, {**inputs, "inputs_embeds": mixed})
         return out
 
-    def chosen(self, see: See, facts: Facts) -> tuple[Tensor, Tensor, Tensor]:
-        """Token ids, which are masked (rows, tokens), and the generator's choice for these, (masked, vocabulary), each summing to 1."""
+    def chosen(self, see: See, facts: Facts, learn: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Token ids, which are masked (rows, tokens), the tokens written there (masked,), and to `learn` from the soft choice of each,
+        (masked, vocabulary), summing to 1.
+
+        The token is drawn from the generator's probabilities: where nobody learns, by one number each, else as the soft choice's greatest.
+        """
         import torch
 
         ids, hidden, draws = self._masked(see, facts)
         scores = self._scores(see, ids, hidden, facts)
-        noise = [torch.empty(int(n), scores.shape[-1]).exponential_(generator=g) for n, g in zip(hidden.sum(-1), draws, strict=True)]
-        gumbel = -torch.cat(noise).to(scores.device).clamp(min=1e-20).log()
-        return ids, hidden, ((scores + gumbel) / self.gumbel).softmax(-1)
+        shape = scores.shape[-1:] if learn else ()
+        drawn = [
+            torch.rand(int(n), *shape, dtype=torch.float64, generator=g).to(scores.device)
+            for n, g in zip(hidden.sum(-1), draws, strict=True)
+        ]
+        if learn:
+            soft = ((scores - torch.cat(drawn).log().neg().float().log()) / self.gumbel).softmax(-1)
+            return ids, hidden, soft.argmax(-1), soft
+        below = scores.softmax(-1).cumsum(-1)
+        at = torch.searchsorted(below, (torch.cat(drawn).float() * below[:, -1])[:, None], right=True)
+        return ids, hidden, at[:, 0].clamp(max=scores.shape[-1] - 1), None
 
     def _masked(self, see: See, facts: Facts) -> tuple[Tensor, Tensor, list]:
         """Token ids, which of them are masked (rows, tokens), and the rows' generators."""

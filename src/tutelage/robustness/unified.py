@@ -175,8 +175,8 @@ def _written(loop: Loop, tokenizer: Any, encoded: Encoded, rows: list[int]) -> l
         batch = move(encoded.batch(numbers), job.machine.device)
         with torch.no_grad():
             see = loop.cast.see(stage, NOBODY, batch, encoded, Progress(stage.name, 0, 1, 0, 1), seed)
-            ids, hidden, soft = method.chosen(see, job.facts)
-        new = ids.masked_scatter(hidden, soft.argmax(-1)).tolist()
+            ids, hidden, best, _ = method.chosen(see, job.facts, learn=False)
+        new = ids.masked_scatter(hidden, best).tolist()
         for number, old, now, size in zip(numbers.tolist(), ids.tolist(), new, encoded.lengths[numbers].tolist(), strict=True):
             places = itertools.groupby(range(size), key=lambda i: old[i] in special)
             texts = [tokenizer.decode([now[i] for i in many], skip_special_tokens=True) for out_of, many in places if not out_of]
