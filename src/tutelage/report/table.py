@@ -182,7 +182,7 @@ def show_diagnosis(facts: Mapping[str, Any], file: TextIO | None = None) -> None
         at = words.NONE if row["threshold"] is None else f"{row['threshold']:g}"
         name = "found, as it is" if not n else had[row["mentions"]]
         body.append([(name, ""), (how[row["linking"]], ""), (at, ""), (f"{_percent(row['conll_f1'])} %", "")])
-    grid([("Mentions", ""), ("Linked", ""), ("Threshold", ""), ("CoNLL F1", "")], body, file=file)
+    grid([("Mentions", ""), ("Linked", ""), ("Threshold", ""), ("CoNLL", "")], body, file=file)
     print(f"mentions that were asked about: {_percent(facts['recall'])} %", file=file)
     print(f"singletons: {facts['singletons']}; documents: {facts['documents']:,}", file=file)
 
