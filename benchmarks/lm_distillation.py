@@ -3,7 +3,8 @@
     pip install trl==1.16.0
     python benchmarks/lm_distillation.py --tokens 512 --rows 2 --rounds 5
 
-Teacher and student have SmolLM2's shape with random weights, float32; the student's 12 of 30 layers echo (`--layers` for fewer).
+Teacher and student have SmolLM2's shape with random weights, in float32 or under autocast (`--bfloat16`); the student's 12 of 30 layers
+echo (`--layers` for fewer).
 A step is the teacher's pass, the student's pass, KL(teacher || student) over the vocabulary and the backward pass; no optimizer,
 which is the same for all. All systems see the same tokens; their losses are compared before anything is timed.
 
@@ -87,20 +88,23 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
         kept[name] = (signal.stored(signal.make(known, np.arange(given.rows)).flatten(0, 1)), None)
     dense: dict[str, Loss] = {"plain": plain} | ({"trl": trl} if importlib.util.find_spec("trl") else {})
 
-    def step(name: str) -> float:
-        student.zero_grad(set_to_none=True)
+    def loss_by(name: str) -> torch.Tensor:
         if name in dense:
             with torch.no_grad():
                 theirs = teacher(ids, use_cache=False).logits
-            loss = dense[name](student(ids, use_cache=False).logits, theirs)
-        else:
-            told = kept.get(name)
-            if told is None:
-                with torch.no_grad():
-                    live = forward(teacher, {"input_ids": ids}, [LAST_STATES])
-                told = live.outputs[LAST_STATES], live.head
-            own = forward(student, {"input_ids": ids}, [LAST_STATES])
-            loss = ours(own.outputs[LAST_STATES], own.head, told)  # type: ignore[arg-type]
+            return dense[name](student(ids, use_cache=False).logits, theirs)
+        told = kept.get(name)
+        if told is None:
+            with torch.no_grad():
+                live = forward(teacher, {"input_ids": ids}, [LAST_STATES])
+            told = live.outputs[LAST_STATES], live.head
+        own = forward(student, {"input_ids": ids}, [LAST_STATES])
+        return ours(own.outputs[LAST_STATES], own.head, told)  # type: ignore[arg-type]
+
+    def step(name: str) -> float:
+        student.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.bfloat16):
+            loss = loss_by(name)
         loss.backward()
         return float(loss.detach())
 
@@ -126,6 +130,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="fewer layers of the shape")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.threads:
@@ -133,7 +138,8 @@ def main() -> None:
     steps, alone = systems(given)
     values = {name: call() for name, call in steps.items()}
     exact = [values[n] for n in values if n not in FEW]
-    assert max(exact) - min(exact) < 1e-4 * max(map(abs, exact)) + 1e-6, values
+    apart = 5e-3 if given.bfloat16 else 1e-4 * max(map(abs, exact)) + 1e-6
+    assert max(exact) - min(exact) < apart, values
     memory = {name: peak(call) for name, call in alone.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(given.rounds):

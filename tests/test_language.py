@@ -140,10 +140,29 @@ def test_only_the_assistant_is_predicted(tmp_path):
 # ---- tiles
 
 
+def test_tiles_under_autocast_are_whole_logits_under_autocast(monkeypatch):
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    other, theirs, found = torch.randn(9, 3), torch.randn(5, 3), {}
+    for size in (7, 1 << 20):
+        monkeypatch.setattr(tiles, "BYTES", 2 * size)
+        soft = Tiled(lambda s, t, g: losses.divergence(s, t), States(hidden, weight), States(other, theirs))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = tiles.loss_of({"soft": Term(soft, "token")}, {"token": 9.0})
+        found[size] = (loss, *torch.autograd.grad(loss, (hidden, weight)))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = F.linear(hidden, weight)
+        whole = losses.divergence(logits, F.linear(other, theirs)).mean()
+    assert logits.dtype == torch.bfloat16
+    wanted = (whole, *torch.autograd.grad(whole, (hidden, weight)))
+    for mine in found.values():
+        assert all(a.dtype == torch.float32 and torch.allclose(a, b, rtol=0.02, atol=2e-3) for a, b in zip(mine, wanted, strict=True))
+
+
 @pytest.mark.parametrize("cells", [7, 40, 1 << 20])
 @pytest.mark.parametrize("tied", [False, True])
 def test_tiles_give_the_loss_and_gradients_of_whole_logits(cells, tied, monkeypatch):
-    monkeypatch.setattr(tiles, "CELLS", cells)
+    monkeypatch.setattr(tiles, "BYTES", 4 * cells)
     torch.manual_seed(0)
     hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     other, theirs = torch.randn(9, 3), torch.randn(5, 3)

@@ -45,4 +45,11 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, given: Tensor) -> Any:
-        return None, None, *(None if x is None else torch.mul(x, given[..., None], out=torch.empty_like(x)) for x in ctx.saved_tensors)
+        return None, None, *(None if x is None else _times(x, given) for x in ctx.saved_tensors)
+
+
+def _times(slope: Tensor, given: Tensor) -> Tensor:
+    """Rows of slopes by a factor each, which may be of higher precision; one factor for all, as under a sum, costs no cast."""
+    if given.numel() and not any(given.stride()):
+        return slope * given.flatten()[0]
+    return torch.mul(slope, given[..., None], out=torch.empty_like(slope))

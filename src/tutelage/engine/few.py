@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import losses
 from ..rows import LAST_STATES, Seen, Sparse
 from ..seeds import stream
-from .tiles import CELLS
+from .tiles import lowered, rows_of
 
 KINDS = ("likeliest", "drawn")
 
@@ -48,10 +48,11 @@ class Few:
         """
         assert seen.head is not None
         out = []
-        for number, states in zip(rows, seen.outputs[LAST_STATES], strict=True):
-            generator = torch.Generator(states.device).manual_seed(stream(int(number), "drawn"))
-            tiles = states.split(max(1, CELLS // len(seen.head)))
-            out.append(torch.cat([self._pick(torch.nn.functional.linear(tile, seen.head).float(), generator) for tile in tiles]))
+        states, head = lowered(seen.outputs[LAST_STATES], seen.head)
+        for number, row in zip(rows, states, strict=True):
+            generator = torch.Generator(row.device).manual_seed(stream(int(number), "drawn"))
+            tiles = row.split(rows_of(head))
+            out.append(torch.cat([self._pick(torch.nn.functional.linear(tile, head).float(), generator) for tile in tiles]))
         return torch.stack(out)
 
     def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ once, and its logits are dropped. All terms over the same rows share one pass.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from ..rows import Sparse, States, Term, Tiled
 
-CELLS = 1 << 23
-"""Cells of logits of one tile."""
+BYTES = 1 << 25
+"""Of logits of one tile."""
 Part = tuple[str, Tiled, float]
 """A term's name, its rows, and what its sum is multiplied with."""
 
@@ -42,18 +43,22 @@ def loss_of(terms: Mapping[str, Term], counts: Mapping[str, float]) -> tuple[Any
 
 
 class _Pass(torch.autograd.Function):
-    """One pass over tiles of rows; hidden (rows, width) and weight (classes, width) to the loss, with both gradients made on the way."""
+    """One pass over tiles of rows; hidden (rows, width) and weight (classes, width) to the loss, with both gradients made on the way.
+
+    Going backward takes them as they stand, without a copy, and can be done once.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
         moved, turned = ctx.needs_input_grad[:2]
         total = torch.zeros((), device=hidden.device)
         found |= {name: torch.zeros((), device=hidden.device) for name, _, _ in parts}
-        to_hidden, to_weight = (torch.zeros_like(x) if wanted else None for x, wanted in ((hidden, moved), (weight, turned)))
-        size = max(1, CELLS // len(weight))
+        to_hidden, to_weight = torch.zeros_like(hidden) if moved else None, None
+        (low, head), parts = lowered(hidden, weight), _taught(parts)
+        size = rows_of(head)
         for start in range(0, len(hidden), size):
             at = slice(start, start + size)
-            logits = nn.functional.linear(hidden[at], weight).detach().requires_grad_(moved or turned)
+            logits = nn.functional.linear(low[at], head).detach().requires_grad_(moved or turned)
             with torch.set_grad_enabled(moved or turned):
                 loss = _tile(logits, at, parts, found)
             total += loss.detach()
@@ -61,17 +66,38 @@ class _Pass(torch.autograd.Function):
                 continue
             [slope] = torch.autograd.grad(loss, logits)
             if to_hidden is not None:
-                to_hidden[at] = slope @ weight
-            if to_weight is not None and slope.dtype == weight.dtype:
-                to_weight.addmm_(slope.t(), hidden[at])
+                to_hidden[at] = slope @ head
+            if turned and to_weight is None:
+                to_weight = (slope.t() @ low[at]).to(weight.dtype)
+            elif to_weight is not None and slope.dtype == weight.dtype:
+                to_weight.addmm_(slope.t(), low[at])
             elif to_weight is not None:  # under autocast the product is of lower precision than the sum
-                to_weight.add_(slope.t() @ hidden[at].to(slope.dtype))
+                to_weight.add_(slope.t() @ low[at])
+        if turned and to_weight is None:
+            to_weight = torch.zeros_like(weight)
         ctx.save_for_backward(to_hidden, to_weight)
         return total
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
-        return *(None if g is None else given[0] * g for g in ctx.saved_tensors), None, None
+        return *(None if g is None else g.mul_(given[0]) for g in ctx.saved_tensors), None, None
+
+
+def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As autocast would hand them to a matrix product, where it is on; once for all tiles, as it keeps no cast of what is not trained."""
+    kind = tensors[0].device.type
+    return tuple(x.to(torch.get_autocast_dtype(kind)) for x in tensors) if torch.is_autocast_enabled(kind) else tensors
+
+
+def rows_of(weight: Tensor) -> int:
+    """Rows of logits of one tile; weight (classes, width)."""
+    return max(1, BYTES // (len(weight) * weight.element_size()))
+
+
+def _taught(parts: list[Part]) -> list[Part]:
+    """The parts with their teachers' states lowered, each teacher's once."""
+    made = {id(t): States(*lowered(t.hidden, t.weight)) for _, term, _ in parts if isinstance(t := term.teacher, States)}
+    return [(name, dataclasses.replace(term, teacher=made.get(id(term.teacher), term.teacher)), factor) for name, term, factor in parts]
 
 
 def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
