@@ -30,7 +30,7 @@ def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, al
     """KL(teacher || student) of tempered softmax distributions, times temperature squared; shape (rows,).
 
     Zero exactly when the two agree up to a constant; never negative. The square keeps the gradient's size free of the
-    temperature. In nats. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
+    temperature. In nats; differentiable once in both. Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
     """
     from .slopes import by_rows
 
