@@ -346,6 +346,28 @@ def test_the_teachers_rows_leave_no_gradient_where_student_and_teacher_agree(stu
     assert float(slope.abs().max()) < 1e-4
 
 
+def test_all_models_are_asked_about_the_spans_that_the_first_one_proposed(files):
+    task, [one, other] = task_of(files), toys(2, 5)
+    rows = task.rows_of([one, dataclasses.replace(other, clusters=None)], parts.tokenizer(), np.array([len(one.mentions), -1]))
+    batch = rows.batch([0, 1])
+    torch.manual_seed(0)
+    student, teacher = (Seen({"factors": torch.randn(2, int(rows.lengths.max()), grid.count(16, 5))}) for _ in range(2))
+    (_, own), (_, theirs) = task.rows(student, batch), task.rows(teacher, batch)
+    [(known, cluster), (bare, _)] = task.factored(student, batch)
+    spans, numbers, _ = grid.asked(known.mentions, task.proposals, cluster)
+    proposed = grid.proposals(bare.mentions, task.proposals)
+    many, most = len(spans), own.logits.shape[1]
+    assert len(spans) == 2 * len(one.mentions) and len(own.logits) == many + len(proposed) and (numbers == 0).any()
+    assert torch.equal(own.allowed, theirs.allowed) and torch.equal(own.gold, theirs.gold)
+    for one_of, seen in ((own, student), (theirs, teacher)):
+        blocks = one_of.logits.split([many, len(proposed)])
+        for (f, _), asked, block in zip(task.factored(seen, batch), (spans, proposed), blocks, strict=True):
+            torch.testing.assert_close(block[:, : len(asked)], grid.scores(f, asked, asked))
+    right = torch.tensor([[a == b and a > 0 for b in numbers] for a in numbers])
+    assert torch.equal(own.gold[:many, :many].bool(), right) and not own.gold[many:].any()
+    assert int(own.allowed[:many].sum()) == many * (many - 1) and not own.allowed[:many, many:most].any()
+
+
 def test_singletons_are_learned_and_scored_only_where_asked(files, model):
     keep, drop = task_of(files, singletons=True), task_of(files)
     one = Document("s", (("good", "is", "bad", "not", "bad"),), (((0, 0),), ((2, 2), (4, 4))))

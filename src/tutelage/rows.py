@@ -89,6 +89,8 @@ class Batch:
     """Weight of each label in the label loss, in the shape of `gold`; None weighs all alike."""
     extra: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """What the task keeps beside the inputs, (rows, tokens, ...) each; no model is fed with it."""
+    memo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What a task has fixed for all models that look at this batch, by whose outputs it was asked first."""
 
 
 @dataclasses.dataclass

@@ -193,28 +193,43 @@ class Coreference(Task):
         return seen.memo["factors"]
 
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
-        """The null query's cells, a row a word, and each gold mention's scores of the other gold mentions of its document."""
+        """The null query's cells, a row a word, and the scores that each of some spans gives the others of its document.
+
+        The spans are the gold mentions and as many of the best proposed ones that are none, or all proposed ones of a document
+        without clusters. Who is looked at first, the student in all methods, proposes for everybody.
+        """
         import torch
 
         from ..coref import grid
 
         documents = self.factored(seen, batch)
+        if "asked" not in batch.memo:
+            batch.memo["asked"] = [
+                grid.asked(f.mentions, self.proposals, cluster)[:2] if labelled else self._unknown(f.mentions)
+                for (f, cluster), labelled in zip(documents, batch.labelled.tolist(), strict=True)
+            ]
         blocks, gold = [], []
-        for f, cluster in documents:
-            spans, numbers = grid.mentions_of(cluster)
+        for (f, _), (spans, numbers) in zip(documents, batch.memo["asked"], strict=True):
             blocks.append(grid.scores(f, spans, spans))
             gold.append(numbers)
         most = max(1, *(len(b) for b in blocks))
         pad = torch.nn.functional.pad
         pairs = torch.cat([pad(b, (0, most - len(b))) for b in blocks])
         allowed = torch.cat([pad(~torch.eye(len(b), dtype=torch.bool, device=b.device), (0, most - len(b))) for b in blocks])
-        same = torch.cat([pad((g[:, None] == g[None]).float(), (0, most - len(g))) for g in gold])
+        same = torch.cat([pad(((g[:, None] == g[None]) & (g[:, None] > 0)).float(), (0, most - len(g))) for g in gold])
         cells = torch.cat([f.mentions for f, _ in documents])
         known = torch.cat([(cluster > 0).float() for _, cluster in documents])
         return [
             Rows(cells, self.kind, known, cells > grid.NEVER / 2, unit="label", share=self.mention_weight),
             Rows(pairs, self.kind, same, allowed, unit="label"),
         ]
+
+    def _unknown(self, mentions: Tensor) -> tuple[Tensor, Tensor]:
+        """All proposed spans, and that nobody knows their clusters."""
+        from ..coref import grid
+
+        spans = grid.proposals(mentions, self.proposals)
+        return spans, spans.new_zeros(len(spans))
 
     def label_term(self, seen: Seen, batch: Batch, weight: float = 1.0) -> Term:
         """The loss of labelled documents, summed; counted in mentions."""
