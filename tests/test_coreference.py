@@ -138,8 +138,9 @@ def naive(near: np.ndarray, threshold: float) -> set[frozenset[int]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
-    monkeypatch.setattr(linking, "CELLS", 40)
+@pytest.mark.parametrize("cells", [40, 10**6])
+def test_merging_by_parts_is_average_link_merging_of_all(seed, cells, monkeypatch):
+    monkeypatch.setattr(linking, "CELLS", cells)
     f = random_factors(12, seed, scale=1.5)
     spans = torch.tensor(spans_of(12)[::2])
     near = linking.symmetric(f, spans, spans).detach().numpy().astype(np.float64)
@@ -150,8 +151,9 @@ def test_merging_by_parts_is_average_link_merging_of_all(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_best_antecedents_are_those_of_a_loop_over_mentions(seed, monkeypatch):
-    monkeypatch.setattr(linking, "CELLS", 40)
+@pytest.mark.parametrize("cells", [40, 10**6])
+def test_best_antecedents_are_those_of_a_loop_over_mentions(seed, cells, monkeypatch):
+    monkeypatch.setattr(linking, "CELLS", cells)
     f = random_factors(12, seed, scale=1.5)
     spans = torch.tensor(spans_of(12)[::2])
     near = linking.symmetric(f, spans, spans).detach().numpy()

@@ -68,27 +68,32 @@ def grouped(value: np.ndarray, spans: Tensor, labels: np.ndarray, alone: float =
 
 def symmetric(f: Factors, some: Tensor, others: Tensor) -> Tensor:
     """(some, others): the mean of what either says of the other."""
-    return (scores(f, some, others) + scores(f, others, some).T) / 2
+    given = scores(f, some, others)
+    return (given + (given if some is others else scores(f, others, some)).T) / 2
 
 
 def _joined(f: Factors, spans: Tensor, thresholds: Sequence[float]) -> list[np.ndarray]:
-    """(spans,) of cluster numbers for each threshold; a part is what the least one connects."""
+    """(spans,) of cluster numbers for each threshold; a part is what the least one connects.
+
+    Where one tile holds the scores of all spans it is kept, else those within a part are made anew.
+    """
     n, least = len(spans), min(thresholds)
-    found = [(np.empty(0, dtype=np.int64),) * 2]
+    found, whole = [(np.empty(0, dtype=np.int64),) * 2], None
     for start, block in _later(f, spans):
         high = (block > least).triu(1).nonzero().cpu().numpy() + start
         found.append((high[:, 0], high[:, 1]))
+        whole = block.cpu().numpy() if len(block) == n else None
     one, two = map(np.concatenate, zip(*found, strict=True))
     _, part = connected_components(coo_array((np.ones(len(one)), (one, two)), shape=(n, n)), directed=False)
     labels = [np.arange(n) for _ in thresholds]
     for number in np.flatnonzero(np.bincount(part, minlength=1) > 1):
         mine = np.flatnonzero(part == number)
+        rows = _rows(f, spans[mine]) if whole is None else (whole[one, mine[i:]] for i, one in enumerate(mine, 1))
         far = np.empty(len(mine) * (len(mine) - 1) // 2)
         at = 0
-        for _, block in _later(f, spans[mine]):
-            for i, row in enumerate(block.cpu().numpy(), 1):
-                far[at : at + len(row) - i] = row[i:]
-                at += len(row) - i
+        for row in rows:
+            far[at : at + len(row)] = row
+            at += len(row)
         top = far.max()
         np.subtract(top, far, out=far)
         tree = linkage(far, "average")
@@ -124,4 +129,12 @@ def _later(f: Factors, spans: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Tile by tile, the number of a tile's first span, and what its spans and all from it on say of each other."""
     size = max(1, CELLS // max(len(spans), 1))
     for start in range(0, len(spans), size):
-        yield start, symmetric(f, spans[start : start + size], spans[start:])
+        rest = spans[start:]
+        yield start, symmetric(f, rest if len(rest) <= size else rest[:size], rest)
+
+
+def _rows(f: Factors, spans: Tensor) -> Iterator[np.ndarray]:
+    """What each span and all behind it say of each other."""
+    for _, block in _later(f, spans):
+        for i, row in enumerate(block.cpu().numpy(), 1):
+            yield row[i:]
