@@ -370,6 +370,38 @@ def test_all_models_are_asked_about_the_spans_that_the_first_one_proposed(files)
     assert int(own.allowed[:many].sum()) == many * (many - 1) and not own.allowed[:many, many:most].any()
 
 
+def test_documents_of_the_teacher_alone_count_by_what_they_are_asked_about(files, tmp_path):
+    known = [dataclasses.replace(one, name=f"known {one.name}") for one in formats.read(files / "dev.jsonl")[:2]]
+    formats.write(tmp_path / "more.jsonl", [*toys(4, 9), *known])
+    data = (task := task_of(files, unlabelled=str(tmp_path / "more.jsonl"))).load()
+    assert "unlabelled: 2 of 6 documents stand in dev or test too" in data.notes and (data.splits["transfer"].gold == -1).all()
+    encoded = task.encode(data.splits["train"], parts.tokenizer()).join(task.encode(data.splits["transfer"], parts.tokenizer()))
+    right, bare = np.array([0, 1]), np.array([60, 61])
+    mentions = int(encoded.gold[right].sum())
+    assert [task.counts(encoded, right)[unit] for unit in ("label", "asked")] == [mentions, mentions]
+    own = [encoded.about.documents[i] for i in bare]
+    assert task.counts(encoded, bare)["label"] == 0 and not any(one.mentions for one in own)
+    assert task.counts(encoded, bare)["asked"] == sum(len(one.words) for one in own) / 2
+    assert str(tmp_path / "more.jsonl") in map(str, task.files())
+
+
+def test_hidden_states_of_documents_by_windows_are_matched_but_no_heads(student, files, tmp_path):
+    recipe = {
+        "task": {"kind": "coreference", **{n: str(files / f"{n}.jsonl") for n in ("train", "dev", "test")}, **SHAPE, "limit": 4},
+        "teacher": {"model": str(student)},
+        "student": {"model": str(student)},
+        "method": {"kind": "hidden_states", "hard_weight": 1.0},
+        "train": {"steps": 4, "batch_size": 1},
+        "threads": 1,
+        "measure": False,
+    }
+    with pytest.raises(errors.ConfigError, match=r"^method: compares attention heads, .* windows .*; set method\.attention to false$"):
+        tutelage.distill(recipe, out=tmp_path / "run")
+    result = tutelage.distill(recipe, ["method.attention=false"], out=tmp_path / "run")
+    first, second = (row["losses"] for row in result.record["models"]["hidden_states"]["training"]["losses"][:2])
+    assert set(first) == {"hidden"} and set(second) == {"soft", "label"}
+
+
 def test_singletons_are_learned_and_scored_only_where_asked(files, model):
     keep, drop = task_of(files, singletons=True), task_of(files)
     one = Document("s", (("good", "is", "bad", "not", "bad"),), (((0, 0),), ((2, 2), (4, 4))))

@@ -59,6 +59,8 @@ def test_maps_between_equal_widths_start_as_the_identity_and_others_have_their_s
         (HiddenStates(), sized(depths=(6, 4)), r"method: the student has 6 layers, more than the teacher's 4; .*"),
         (HiddenStates(), dataclasses.replace(FACTS, depths={"student": 2}), r"method: looks into layers, .* not known; take kd"),
         (Relations(), dataclasses.replace(FACTS, depths={}, heads={}, widths={}), r"method: looks into layers, .* not known; take kd"),
+        (HiddenStates(), dataclasses.replace(FACTS, heads={}), r"method: compares attention heads, .*; set method\.attention to false"),
+        (Relations(), dataclasses.replace(FACTS, heads={}), r"method: compares attention heads, .*; take method hidden_states .*, or kd"),
         (Relations(heads=3), FACTS, r"method\.heads: 3 relation heads do not divide the widths \[16, 16\]"),
         (Relations(teacher_layer=5), FACTS, r"method\.teacher_layer: 5 asked for; the teacher has 4"),
     ],

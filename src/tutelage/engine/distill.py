@@ -17,7 +17,7 @@ import torch
 
 from .. import config, records
 from .. import recipe as recipes
-from ..errors import ConfigError
+from ..errors import ConfigError, TutelageError
 from ..methods._method import Method
 from ..models import cost
 from ..models.load import Loaded
@@ -80,11 +80,18 @@ def distill(
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished
         run = Run(made, place, machine, talk, on_step)
+        begun = folder / "recipe.yaml"
+        new = not begun.exists()
         if machine.main:
-            records.write(folder / "recipe.yaml", config.text(made))
+            records.write(begun, config.text(made))
         if trackers:
             machine.accelerator.init_trackers(made.name, config=_flat(config.dump(made)))
-        record = _carry_out(run, folder)
+        try:
+            record = _carry_out(run, folder)
+        except TutelageError:
+            if new and machine.main:
+                begun.unlink()  # the settings must change, so the folder is not theirs; what was trained is in the store
+            raise
         machine.end_tracking()
         machine.wait()
         return _result(folder, record)

@@ -238,13 +238,13 @@ class Workshop:
         teacher = self.recipe.teacher if method.uses_teacher else None
         if teacher and teacher.model:
             shapes["teacher"] = open_config(teacher.model)
-        known = {role: anatomy.shape(c) for role, c in shapes.items() if c.model_type in anatomy.STACKS}
+        known = {role: anatomy.shape(c) for role, c in shapes.items() if anatomy.body(c).model_type in anatomy.STACKS}
         return Facts(
             steps=steps,
             steps_per_epoch=per_epoch,
             depths={r: s.depth for r, s in known.items()},
             widths={r: s.width for r, s in known.items()},
-            heads={r: s.heads for r, s in known.items()},
+            heads={r: s.heads for r, s in known.items() if anatomy.body(shapes[r]) is shapes[r]},
             kept_layers=start.kept_layers,
             checkpoints=(teacher.checkpoints or (len(teacher.route) + 1 if teacher.route else 0)) if teacher else 0,
             task_kind=self.task.kind,

@@ -32,7 +32,7 @@ class Facts:
     widths: Mapping[str, int]
     """Hidden width of each role."""
     heads: Mapping[str, int]
-    """Attention heads of each role."""
+    """Attention heads of each role whose queries, keys and values can be looked at, which those of windows cannot."""
     kept_layers: tuple[int, ...] | None
     """The teacher's layers that the student kept, or None."""
     checkpoints: int

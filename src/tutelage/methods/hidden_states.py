@@ -2,12 +2,13 @@
 
 Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equations 7 to 10, and its public task_distill.py.
 Departures: no augmented data; means run over real tokens alone, theirs over padded places too; a map between equal widths
-starts as the identity, and each pair of layers has its own; the label loss is ours to weigh; one recipe setting trains both stages.
+starts as the identity, and each pair of layers has its own; both weights of stage two are ours; one recipe setting trains both stages.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -35,8 +36,16 @@ class HiddenStates(Method):
     """Whether stage one matches attention scores; both sides need as many heads."""
     temperature: Positive = 1.0
     """Stage two: divides both logits before the softmax; the term is multiplied by its square."""
+    soft_weight: NonNegative = 1.0
+    """Stage two: weight of the distance of outputs."""
     hard_weight: NonNegative = 0.0
-    """Weight of the label loss in stage two."""
+    """Stage two: weight of the label loss."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if not self.soft_weight and self.temperature != type(self).temperature:
+            yield "temperature", "has no effect without soft_weight; leave it out"
+        if not self.soft_weight and not self.hard_weight:
+            yield "soft_weight", "leaves stage two nothing to learn from beside hard_weight 0; raise one of them"
 
     def pairs(self, facts: Facts) -> list[tuple[int, int]]:
         """Layers of student and teacher that are matched, 0 the embeddings: spread evenly over the teacher's."""
@@ -48,7 +57,7 @@ class HiddenStates(Method):
             return Needs()
         pairs = self.pairs(facts)
         heads = pairs[1:] if self.attention else []
-        if self.attention and facts.heads["student"] != facts.heads["teacher"]:
+        if self.attention and len(set(heads_of(facts, "set method.attention to false").values())) > 1:
             raise ConfigError(
                 f"method.attention: the student has {facts.heads['student']} heads, the teacher {facts.heads['teacher']}; "
                 "set it to false, or take method relations"
@@ -85,7 +94,7 @@ class HiddenStates(Method):
         return out
 
     def terms(self, see: See) -> dict[str, Term]:
-        return soft_and_label(see, temperature=self.temperature, soft_weight=1.0, hard_weight=self.hard_weight)
+        return soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
 
 
 def layers(facts: Facts) -> tuple[int, int]:
@@ -96,3 +105,10 @@ def layers(facts: Facts) -> tuple[int, int]:
     if small > large:
         raise ConfigError(f"method: the student has {small} layers, more than the teacher's {large}; take a method on logits, such as kd")
     return small, large
+
+
+def heads_of(facts: Facts, mend: str) -> Mapping[str, int]:
+    """Attention heads of student and teacher; ConfigError with `mend` where they cannot be looked at."""
+    if not {"student", "teacher"} <= set(facts.heads):
+        raise ConfigError(f"method: compares attention heads, which models that see a document by windows do not show; {mend}")
+    return facts.heads

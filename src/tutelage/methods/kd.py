@@ -84,7 +84,7 @@ class Kd(Method):
 def soft_and_label(see: See, *, temperature: float, soft_weight: float, hard_weight: float, who: str = "student") -> dict[str, Term]:
     """Distillation as its first paper has it, for the role `who`: the tempered distance to the teacher, and the labels."""
     distance = functools.partial(losses.soft_targets, temperature=temperature)
-    out = {"soft": over_rows(distance, see(who), see.teacher, see, weight=soft_weight)}
+    out = {"soft": over_rows(distance, see(who), see.teacher, see, weight=soft_weight)} if soft_weight else {}
     if hard_weight:
         out["label"] = see.task.label_term(see(who), see.batch, weight=hard_weight)
     return out

@@ -18,7 +18,7 @@ from ..config import Count, NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Inside, Term
 from ._method import Facts, Method, Needs, See, Stage, Turn
-from .hidden_states import layers
+from .hidden_states import heads_of, layers
 from .kd import soft_and_label
 
 STATES = {"q": 0, "k": 1, "v": 2}
@@ -60,9 +60,8 @@ class Relations(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         layers(facts)
-        heads = self.heads or next(
-            (h for h in (facts.heads["teacher"], facts.heads["student"]) if not any(w % h for w in facts.widths.values())), 1
-        )
+        known = heads_of(facts, "take method hidden_states with attention=false, or kd")
+        heads = self.heads or next((h for h in (known["teacher"], known["student"]) if not any(w % h for w in facts.widths.values())), 1)
         if any(w % heads for w in facts.widths.values()):
             raise ConfigError(f"method.heads: {heads} relation heads do not divide the widths {sorted(facts.widths.values())}")
         return [Stage("train", (Turn(functools.partial(self._related, heads=heads)),), facts.steps)]
@@ -75,8 +74,4 @@ class Relations(Method):
             small, large = ((side[STATES[pair[0]]], side[STATES[pair[1]]]) for side in (student, teacher))
             each = losses.relation_divergence(small, large, mask, heads)
             out[pair] = Term(each.sum(), "token", self.relation_weight)
-        if self.soft_weight:
-            return out | soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return out | soft_and_label(see, temperature=self.temperature, soft_weight=self.soft_weight, hard_weight=self.hard_weight)

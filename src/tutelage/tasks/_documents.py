@@ -47,6 +47,6 @@ def parts_of(task: Any, read: Callable[[str], Part]) -> tuple[dict[str, Part], l
 
 def files(task: Any, is_plain: Callable[[Path], bool]) -> Iterator[Path]:
     """Local files the documents come from."""
-    for name in dict.fromkeys((task.train or task.data, task.dev, task.test)):
+    for name in dict.fromkeys((task.train or task.data, task.dev, task.test, getattr(task, "unlabelled", None))):
         if name and (path := Path(name).expanduser()).exists():
             yield from sorted(f for f in path.rglob("*") if is_plain(f)) if path.is_dir() else (path,)

@@ -44,6 +44,8 @@ class Coreference(Task):
     """Documents for selection; else cut from the training documents."""
     test: str | None = None
     """Documents for the final result; else cut from the training documents."""
+    unlabelled: str | None = None
+    """Documents that the teacher alone judges; clusters that they have are not looked at."""
     limit: Count | None = None
     """Most training documents, for trials."""
     dev_limit: Count | None = None
@@ -100,10 +102,15 @@ class Coreference(Task):
         """Read the documents and cut what is missing; raises DataError, MissingExtra without scorch."""
         scores.needed()
         parts, notes = _documents.parts_of(self, self._part)
+        if self.unlabelled:
+            parts["transfer"] = self._part(self.unlabelled, bare=True)
+            known = {tuple(d.words) for name in ("dev", "test") for d in documents_of(parts[name].texts)}
+            if shared := sum(tuple(d.words) in known for d in documents_of(parts["transfer"].texts)):
+                notes.append(f"unlabelled: {shared} of {len(parts['transfer'])} documents stand in dev or test too")
         splits = {}
         for name, part in parts.items():
             documents = documents_of(part.texts)
-            if name != "train" and (bare := [d.name for d in documents if d.clusters is None]):
+            if name in ("dev", "test") and (bare := [d.name for d in documents if d.clusters is None]):
                 raise DataError(f"{part.source}: documents without clusters cannot be scored: {some(bare)}")
             wide = sum(b - a >= self.widest for d in documents for a, b in d.mentions)
             many = sum(len(d.mentions) for d in documents)
@@ -115,8 +122,10 @@ class Coreference(Task):
             splits[name] = Split({"document": part.texts}, gold, list(part.ids), part.source, total=part.total)
         return Data(splits, (), tuple(notes))
 
-    def _part(self, data: str) -> Part:
+    def _part(self, data: str, bare: bool = False) -> Part:
         documents = formats.read(Path(data).expanduser())
+        if bare:
+            documents = [dataclasses.replace(one, clusters=None) for one in documents]
         for one in documents:
             if len(one.words) > self.longest:
                 raise DataError(f"{data}: document {one.name} has {len(one.words)} words, more than task.longest={self.longest}; raise it")
@@ -166,8 +175,14 @@ class Coreference(Task):
         return ""
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
-        """'label' counts mentions, 1 at least for a document with clusters."""
-        return super().counts(encoded, index) | {"label": float(np.maximum(encoded.gold[index], 0).sum())}
+        """'label' counts mentions, 1 at least for a document with clusters; 'asked' half of the spans that are asked about, which is
+        as many with clusters."""
+        gold, documents = encoded.gold[index], encoded.about.documents
+        proposed = [max(1, round(self.proposals * len(documents[i].words))) / 2 for i in index]
+        return super().counts(encoded, index) | {
+            "label": float(np.maximum(gold, 0).sum()),
+            "asked": float(np.where(gold < 0, proposed, gold).sum()),
+        }
 
     def factors(self, token: Tensor, first: Tensor, last: Tensor, speakers: Tensor) -> Any:
         """What follows from a document's tokens (tokens, numbers), by each word's first and last one and its speaker."""
@@ -220,8 +235,8 @@ class Coreference(Task):
         cells = torch.cat([f.mentions for f, _ in documents])
         known = torch.cat([(cluster > 0).float() for _, cluster in documents])
         return [
-            Rows(cells, self.kind, known, cells > grid.NEVER / 2, unit="label", share=self.mention_weight),
-            Rows(pairs, self.kind, same, allowed, unit="label"),
+            Rows(cells, self.kind, known, cells > grid.NEVER / 2, unit="asked", share=self.mention_weight),
+            Rows(pairs, self.kind, same, allowed, unit="asked"),
         ]
 
     def _unknown(self, mentions: Tensor) -> tuple[Tensor, Tensor]:
