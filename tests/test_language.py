@@ -410,6 +410,16 @@ def test_bad_text_is_refused_in_one_sentence(tmp_path, monkeypatch, task, fault,
         config.build(Language, task).load()
 
 
+def test_a_document_beyond_the_models_positions_is_refused_before_anything_is_trained(place, tmp_path):
+    shape = {"vocab_size": len(parts.WORDS), "num_hidden_layers": 2, "max_position_embeddings": 16}
+    decoders.model(**shape).save_pretrained(tmp_path / "short")
+    parts.tokenizer().save_pretrained(tmp_path / "short")
+    made = recipe(place, student={"model": str(tmp_path / "short")})
+    with pytest.raises(ConfigError, match=r"^task\.tokens: the longest document fills \d\d positions of a row and the student has 16; take 16"):
+        tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
 def test_several_language_teachers_are_refused(place, tmp_path):
     made = recipe(place, teacher={"models": [str(place / "tiny"), str(place / "tiny")]}, student={"model": str(place / "tiny")})
     with pytest.raises(ConfigError, match="hidden states of several language models have no average"):
