@@ -239,8 +239,8 @@ class Workshop:
         if teacher and teacher.model:
             shapes["teacher"] = open_config(teacher.model)
         places = int(rows.ragged["position_ids"].max()) + 1 if "position_ids" in rows.ragged else 0
-        for role, config in shapes.items():
-            if places > (most := getattr(config, "max_position_embeddings", None) or places):
+        for role, shape in shapes.items():
+            if places > (most := getattr(shape, "max_position_embeddings", None) or places):
                 why = f"the longest document fills {places} positions of a row and the {role} has {most}; take {most} or fewer"
                 raise ConfigError([("task.tokens", why)])
         known = {role: anatomy.shape(c) for role, c in shapes.items() if anatomy.body(c).model_type in anatomy.STACKS}
