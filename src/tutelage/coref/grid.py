@@ -119,11 +119,16 @@ def _cells(band: Tensor, widest: int) -> Tensor:
     return nn.functional.pad(band.flatten(1), (0, block)).view(many, block, 2 * block + 1)[:, :, :widest].flatten(0, 1)
 
 
+def proposed(words: int, share: float) -> int:
+    """How many spans of a document are proposed, where it has so many."""
+    return max(1, round(share * words))
+
+
 def proposals(mentions: Tensor, share: float) -> Tensor:
     """(proposed, 2) of (first word, last word): the `share` x words cells of the best mention score, in the order of the text."""
     n, widest = mentions.shape
     flat = mentions.detach().flatten()
-    best = flat.topk(min(max(1, round(share * n)), len(flat))).indices
+    best = flat.topk(min(proposed(n, share), len(flat))).indices
     best = best[flat[best] > NEVER / 2].sort().values
     return torch.stack([best // widest, best // widest + best % widest], -1)
 

@@ -229,7 +229,7 @@ class Workshop:
         return rows, facts
 
     def facts(self, method: Method, start: Start, training: Training, rows: Encoded) -> Facts:
-        """What the method may know, and the budget in optimizer steps."""
+        """What the method may know, and the budget in optimizer steps; raises ConfigError for documents beyond a model's positions."""
         per_epoch = -(-len(rows) // training.batch_size)
         steps = training.steps or (training.epochs or 3) * per_epoch
         if training.tokens:

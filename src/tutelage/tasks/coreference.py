@@ -104,12 +104,13 @@ class Coreference(Task):
         parts, notes = _documents.parts_of(self, self._part)
         if self.unlabelled:
             parts["transfer"] = self._part(self.unlabelled, bare=True)
-            known = {tuple(d.words) for name in ("dev", "test") for d in documents_of(parts[name].texts)}
-            if shared := sum(tuple(d.words) in known for d in documents_of(parts["transfer"].texts)):
-                notes.append(f"unlabelled: {shared} of {len(parts['transfer'])} documents stand in dev or test too")
+        read = {name: documents_of(part.texts) for name, part in parts.items()}
+        judged = {tuple(d.words) for name in ("dev", "test") for d in read[name]}
+        if shared := sum(tuple(d.words) in judged for d in read.get("transfer", [])):
+            notes.append(f"unlabelled: {shared} of {len(read['transfer'])} documents stand in dev or test too")
         splits = {}
         for name, part in parts.items():
-            documents = documents_of(part.texts)
+            documents = read[name]
             if name in ("dev", "test") and (bare := [d.name for d in documents if d.clusters is None]):
                 raise DataError(f"{part.source}: documents without clusters cannot be scored: {some(bare)}")
             wide = sum(b - a >= self.widest for d in documents for a, b in d.mentions)
@@ -177,8 +178,10 @@ class Coreference(Task):
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:
         """'label' counts mentions, 1 at least for a document with clusters; 'asked' half of the spans that are asked about, which is
         as many with clusters."""
+        from ..coref import grid
+
         gold, documents = encoded.gold[index], encoded.about.documents
-        proposed = [max(1, round(self.proposals * len(documents[i].words))) / 2 for i in index]
+        proposed = [grid.proposed(len(documents[i].words), self.proposals) / 2 for i in index]
         return super().counts(encoded, index) | {
             "label": float(np.maximum(gold, 0).sum()),
             "asked": float(np.where(gold < 0, proposed, gold).sum()),
