@@ -5,7 +5,8 @@
 Weights are random; `smollm2` has its 30 layers, `tinyllama` as many layers of TinyLlama-1.1B's shape as --layers says (22 are the
 whole). Systems: `eager` and `fused` are transformers' own Llama with eager attention and with its fused kernel (SDPA, grouped
 queries kept), `echo` is the same model with a share of its layers echoing, computed as its measured rule decides (in training
-always by the fused kernel). A decoding step adds one token to caches that hold --tokens random keys and values.
+always by the fused kernel); with `--maps` its heads echo heads at random, which parts the groups of query heads that share keys, as the
+head maps of plans do. A decoding step adds one token to caches that hold --tokens random keys and values.
 
 Every figure is a ratio of times in the same round, eager or fused over echo, as median (lowest to highest round). `bound` is the
 ratio to `fused` that the saved work allows: operations for prefill and training (both leave the output layer out), bytes of weights
@@ -38,14 +39,19 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def entries(layers: int, share: float) -> list[dict[str, Any]]:
-    """So many layers echo, spread over all but the first two and the last: each echoes the nearest earlier layer that does not."""
+def entries(layers: int, share: float, heads: int = 0) -> list[dict[str, Any]]:
+    """So many layers echo, spread over all but the first two and the last: each echoes the nearest earlier layer that does not.
+
+    With `heads` each of so many heads echoes a random head of the source.
+    """
     count = round(share * layers)
     places = [1 + round((i + 1) * (layers - 2) / (count + 1)) for i in range(count)] if count < layers - 2 else list(range(1, count + 1))
     made: list[dict[str, Any]] = [dict(OWN) for _ in range(layers)]
     for place in sorted(set(places)):
         source = next(i for i in range(place - 1, -1, -1) if i not in places)
         made[place] = {"kind": "echo", "source": source}
+        if heads:
+            made[place]["heads"] = np.random.default_rng(place).integers(heads, size=heads).tolist()
     return made
 
 
@@ -57,7 +63,8 @@ def models(given: argparse.Namespace, share: float) -> dict[str, Any]:
     made = {}
     for name, attention in (("eager", "eager"), ("fused", "sdpa")):  # a configuration each: models that share one share its attention
         made[name] = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation=attention)).to(getattr(torch, given.precision))
-    made["echo"] = echoes.convert(made["fused"], entries(shape["num_hidden_layers"], share))
+    heads = shape["num_attention_heads"] if given.maps else 0
+    made["echo"] = echoes.convert(made["fused"], entries(shape["num_hidden_layers"], share, heads))
     return made
 
 
@@ -133,7 +140,13 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
                                 taken.append(time.perf_counter() - began)
                             times[name].append(float(np.median(taken)))
                     limit = bound(systems["echo"], what, rows, tokens, 2 if given.precision == "bfloat16" else 4)
-                    row: dict[str, Any] = {"shape": given.shape, "precision": given.precision, "share": share, "what": what}
+                    row: dict[str, Any] = {
+                        "shape": given.shape,
+                        "precision": given.precision,
+                        "maps": given.maps,
+                        "share": share,
+                        "what": what,
+                    }
                     row |= {"rows": rows, "tokens": tokens, "bound": round(limit, 3)}
                     row["ms"] = {n: round(1000 * float(np.median(t)), 2) for n, t in times.items()}
                     row["mib"] = {n: m if m is None else round(m) for n, m in memory.items()}
@@ -162,6 +175,7 @@ def main() -> None:
     parser.add_argument("--tokens", default="256,1024")
     parser.add_argument("--systems", default="eager,fused,echo")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--maps", action="store_true", help="echoing heads echo heads at random, as head maps let them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="a system's turn")
     parser.add_argument("--threads", type=int)

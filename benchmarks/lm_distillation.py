@@ -12,6 +12,8 @@ which is the same for all. All systems see the same tokens; their losses are com
 - trl: whole logits of both models, the dense loss of TRL's GKDTrainer (`beta=0`, `reduction` as it is).
 - live: ours, hidden states in and tiles of logits, the teacher beside the student.
 - cached: ours with the teacher's hidden states at hand; likeliest: with its 32 likeliest tokens; drawn: with 12 drawn ones.
+- bound: no system but a limit, what a loss that costs nothing would leave of live and of cached: both passes and all products with the
+  heads, without softmax, logarithm or sum.
 
 `tokens/s` is of whole steps. `loss MiB` is the most memory that the loss and its backward pass to the hidden states take beyond
 both models' hidden states. Every ratio is within a round, to `trl` where it is there, else to `plain`: median (lowest to highest).
@@ -43,6 +45,7 @@ from tutelage.models import echoes
 from tutelage.rows import LAST_STATES, Rows, Seen, Sparse, States, Term
 
 FEW = {"likeliest": few.Few("likeliest", 32, 1.0), "drawn": few.Few("drawn", 12, 1.0)}
+BOUNDS = ("bound live", "bound cached")
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From the student's and the teacher's logits, (rows, tokens, vocabulary) each."""
 
@@ -69,9 +72,13 @@ def trl(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return GKDTrainer.generalized_jsd_loss(s, t, torch.zeros(s.shape[:-1], dtype=torch.long), beta=0)
 
 
-def ours(student: torch.Tensor, head: torch.Tensor, teacher: Any) -> torch.Tensor:
+def free(s: torch.Tensor, t: torch.Tensor, **_: Any) -> torch.Tensor:
+    return s[:, 0]
+
+
+def ours(student: torch.Tensor, head: torch.Tensor, teacher: Any, loss: Any = losses.soft_targets) -> torch.Tensor:
     seen, theirs = Seen({LAST_STATES: student}, head=head), Seen({LAST_STATES: teacher[0]}, head=teacher[1])
-    term: Term = over_rows(losses.soft_targets, seen, theirs, Look())  # type: ignore[arg-type]
+    term: Term = over_rows(loss, seen, theirs, Look())  # type: ignore[arg-type]
     return loss_of({"soft": term}, {"token": float(student.shape[:-1].numel())})[0]
 
 
@@ -84,6 +91,7 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
     ids = torch.randint(5, 1000, (given.rows, given.tokens))
     known = forward(teacher, {"input_ids": ids}, [LAST_STATES])
     kept: dict[str, Any] = {"cached": (known.outputs[LAST_STATES], known.head)}
+    kept["bound cached"] = kept["cached"]
     for name, signal in FEW.items():
         kept[name] = (signal.stored(signal.make(known, np.arange(given.rows)).flatten(0, 1)), None)
     dense: dict[str, Loss] = {"plain": plain} | ({"trl": trl} if importlib.util.find_spec("trl") else {})
@@ -99,7 +107,7 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
                 live = forward(teacher, {"input_ids": ids}, [LAST_STATES])
             told = live.outputs[LAST_STATES], live.head
         own = forward(student, {"input_ids": ids}, [LAST_STATES])
-        return ours(own.outputs[LAST_STATES], own.head, told)  # type: ignore[arg-type]
+        return ours(own.outputs[LAST_STATES], own.head, told, free if name in BOUNDS else losses.soft_targets)  # type: ignore[arg-type]
 
     def step(name: str) -> float:
         student.zero_grad(set_to_none=True)
@@ -119,8 +127,8 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
         else:
             ours(states, head, kept.get(name, kept["cached"])).backward()
 
-    names = [*dense, "live", *kept]
-    return {n: lambda n=n: step(n) for n in names}, {n: lambda n=n: alone(n) for n in names}  # type: ignore[misc]
+    names = [*dense, "live", *kept, "bound live"]
+    return {n: lambda n=n: step(n) for n in names}, {n: lambda n=n: alone(n) for n in names if n not in BOUNDS}  # type: ignore[misc]
 
 
 def main() -> None:
@@ -137,7 +145,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     steps, alone = systems(given)
     values = {name: call() for name, call in steps.items()}
-    exact = [values[n] for n in values if n not in FEW]
+    exact = [values[n] for n in values if n not in (*FEW, *BOUNDS)]
     apart = 5e-3 if given.bfloat16 else 1e-4 * max(map(abs, exact)) + 1e-6
     assert max(exact) - min(exact) < apart, values
     memory = {name: peak(call) for name, call in alone.items()}
@@ -152,7 +160,7 @@ def main() -> None:
     for name, taken in times.items():
         ratios = np.array(times[base]) / np.array(taken)
         speed = given.rows * given.tokens / float(np.median(taken))
-        row: dict[str, Any] = {"system": name, "tokens/s": round(speed, 1), "loss MiB": round(memory[name] or 0), "loss": values[name]}
+        row: dict[str, Any] = {"system": name, "tokens/s": round(speed, 1), "loss MiB": round(memory.get(name) or 0), "loss": values[name]}
         rows.append(row | {f"x {base}": [round(float(x), 3) for x in (np.median(ratios), ratios.min(), ratios.max())]})
         print(rows[-1], flush=True)
     if given.json:

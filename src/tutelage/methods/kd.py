@@ -61,7 +61,7 @@ class Kd(Method):
         return Needs(raw_logits=self.form == "mse", few=few, temperature=self.temperature)
 
     def terms(self, see: See) -> dict[str, Term]:
-        out = {"soft": self.soft(see)} if self.soft_weight else {}
+        out = {"soft": self.soft(see)}
         if self.hard_weight:
             out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
         return out
