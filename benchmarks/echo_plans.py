@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from echo_quality import interval
 
 from tutelage.echo import rules
 from tutelage.echo.analysis import analyse
@@ -23,7 +24,7 @@ from tutelage.echo.refit import refit
 from tutelage.echo.samples import samples
 from tutelage.models import echoes
 from tutelage.models.load import open_model
-from tutelage.models.plan import OWN, Plan
+from tutelage.models.plan import OWN, Entry
 from tutelage.models.register import LANGUAGE
 from tutelage.tasks import _corpus
 
@@ -31,21 +32,18 @@ WAYS: dict[str, dict[str, Any]] = {
     "paper": {"rule": "paper", "head_maps": False}, "paper, head maps": {"rule": "paper", "head_maps": True},
     "dynamic, no maps": {"rule": "dynamic", "head_maps": False}, "dynamic": {"rule": "dynamic", "head_maps": True},
 }  # fmt: skip
-DRAWS = 10_000
 
 
-def losses(model: Any, plan: Plan, again: dict[int, torch.Tensor], held_out: torch.Tensor) -> list[float]:
-    """Of each sample, in nats a token."""
-    student = echoes.convert(model, plan.attention).eval().requires_grad_(False)
+def losses(model: Any, entries: Sequence[Entry], again: dict[int, torch.Tensor], held_out: torch.Tensor) -> dict[str, list[float]]:
+    """Summed loss and predicted tokens of each sample."""
+    student = echoes.convert(model, entries).eval().requires_grad_(False)
     echoes.put_projections(student, again)
-    return [Meter(student, row[None], entries=plan.attention).base for row in held_out]
+    meters = [Meter(student, row[None], entries=entries) for row in held_out]
+    return {"loss": [m.base * m.count for m in meters], "tokens": [m.count for m in meters]}
 
 
-def interval(each: np.ndarray) -> str:
-    """The mean of (samples,) and its 95 % interval by bootstrap."""
-    at = np.random.default_rng(0).integers(len(each), size=(DRAWS, len(each)))
-    low, high = np.quantile(each[at].mean(1), [0.025, 0.975])
-    return f"{each.mean():.3f} ({low:.3f} to {high:.3f})"
+def told(mine: dict[str, list[float]], less: dict[str, list[float]] | None = None) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(*interval([mine], [less] if less else None))
 
 
 def main() -> None:
@@ -62,23 +60,23 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     loaded = open_model(given.model, {}, auto=LANGUAGE)
-    model = echoes.convert(loaded.model, [OWN] * loaded.model.config.num_hidden_layers).eval().requires_grad_(False)
+    entries: list[Entry] = [OWN] * loaded.model.config.num_hidden_layers
+    model = echoes.convert(loaded.model, entries).eval().requires_grad_(False)
     many = samples(_corpus.documents(given.data, "text"), loaded.tokenizer, given.tokens, given.samples + given.held_out)
     seen, held_out = many[: given.samples], many[given.samples :]
     found = analyse(model, seen)
-    base = Plan(tuple([OWN] * found.layers), model.config.num_attention_heads, model.config.num_key_value_heads, {})
-    each = {"unshared": np.array(losses(model, base, {}, held_out))}
-    print(f"unshared {interval(each['unshared'])}", flush=True)
+    each = {"unshared": losses(model, entries, {}, held_out)}
+    print(f"unshared {told(each['unshared'])}", flush=True)
     for share in (float(x) for x in given.shares.split(",")):
         for name, way in WAYS.items():
-            plan = rules.make(way["rule"], found, model.config, share=share, head_maps=way["head_maps"])
+            plan = rules.make(analysis=found, config=model.config, share=share, **way)
             for what, again in (("", {}), (", refitted", refit(model, plan, seen))):
-                mine = each[f"{share:g} {name}{what}"] = np.array(losses(model, plan, again, held_out))
+                mine = each[f"{share:g} {name}{what}"] = losses(model, plan.attention, again, held_out)
                 paper = each[f"{share:g} paper"]
-                less = "" if mine is paper else f"  less paper {interval(mine - paper)}"
-                print(f"{share:g} {name}{what}: {interval(mine)}{less}", flush=True)
+                less = "" if mine is paper else f"  less paper {told(mine, paper)}"
+                print(f"{share:g} {name}{what}: {told(mine)}{less}", flush=True)
     if given.json:
-        given.json.write_text(json.dumps({name: list(values) for name, values in each.items()}))
+        given.json.write_text(json.dumps(each))
 
 
 if __name__ == "__main__":

@@ -140,14 +140,8 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
                                 taken.append(time.perf_counter() - began)
                             times[name].append(float(np.median(taken)))
                     limit = bound(systems["echo"], what, rows, tokens, 2 if given.precision == "bfloat16" else 4)
-                    row: dict[str, Any] = {
-                        "shape": given.shape,
-                        "precision": given.precision,
-                        "maps": given.maps,
-                        "share": share,
-                        "what": what,
-                    }
-                    row |= {"rows": rows, "tokens": tokens, "bound": round(limit, 3)}
+                    row: dict[str, Any] = {"shape": given.shape, "precision": given.precision, "share": share, "what": what}
+                    row |= {"maps": given.maps, "rows": rows, "tokens": tokens, "bound": round(limit, 3)}
                     row["ms"] = {n: round(1000 * float(np.median(t)), 2) for n, t in times.items()}
                     row["mib"] = {n: m if m is None else round(m) for n, m in memory.items()}
                     for name in calls:

@@ -261,7 +261,7 @@ def apply_maps(maps: Maps, v: Tensor, heads: int, index: Tensor | None = None, d
 
 
 def pick(x: Tensor, index: Tensor) -> Tensor:
-    """Heads of x (rows, heads, tokens, size) by number, as `x[:, index]`, whose copy and gradient take two to four times as long on CPUs.
+    """Heads of x (rows, heads, tokens, size) by number, as `x[:, index]`, whose copy and gradient take longer on CPUs, often twice.
 
     What lies outside in memory, heads or tokens, is gone through first.
     """
