@@ -60,11 +60,11 @@ def prepare(given: argparse.Namespace) -> Path:
     place.mkdir(parents=True)
     task: Any = config.build(find("tasks", "language"), {k: v for k, v in TASK.items() if k != "kind"})
     lines(place / "train.jsonl", ({"text": t} for t in task.load().splits["train"].columns["text"]))
-    text = work.Text(str(place / "train.jsonl"))
-    work.analyze("smollm2", text, out=place / "analysis", threads=given.threads)
+    look = work.Look(str(place / "train.jsonl"))
+    work.analyze("smollm2", look, out=place / "analysis", threads=given.threads)
     for arm, rule, refit in (("ours", "dynamic", True), ("paper", "paper", False)):
         made = {"rule": rule, "share": SHARE, "refit": refit, "held_out": 0, "analysis": place / "analysis", "out": place / arm}
-        work.plan("smollm2", text, **made, threads=given.threads)
+        work.plan("smollm2", look, **made, threads=given.threads)
     (place / "wikitext.txt").write_text((given.data / "language/wikitext-2/valid.txt").read_text(encoding="utf-8")[:WIKITEXT])
     for name, many in questions(given.data / "zero_shot").items():
         lines(place / f"{name}.jsonl", islice(many, QUESTIONS))

@@ -453,6 +453,11 @@ def test_the_surgery_puts_refitted_projections_in(small, tmp_path):
         (["--layers", "1:0,2:1"], "which itself echoes"),
         (["--layers", "one"], "is not written ECHO:SOURCE"),
         (["--layers", "1:0", "--share", 0.4], "share: has no effect beside explicit pairs"),
+        (["--layers", "1:0", "--rule", "paper"], "rule: has no effect beside explicit pairs"),
+        (["--share", 1.5], "share: must lie between 0 and 1; got 1.5"),
+        (["--share", 0.4, "--trials", 9], "trials: has an effect on rule greedy alone, not on dynamic"),
+        (["--share", 0.4, "--rule", "greedy", "--block", 3], "block: has an effect on rule blocks alone, not on greedy"),
+        (["--share", 0.4, "--rule", "greedy", "--trials", 0], "trials: must be 1 or more; got 0"),
         (["--share", 0.4, "--tokens", 513], "are longer than the 512 positions of the model"),
         (["--share", 0.4, "--tokens", 500, "--samples", 2], "samples of 500 tokens"),
         (["--share", 0.4, "--data", "nothing.txt"], "nothing.txt: no such file"),
@@ -488,3 +493,23 @@ def test_an_analysis_of_other_weights_is_not_used(small, tmp_path):
     assert run("echo", "analyze", small / "tiny", *text, "--out", tmp_path / "found", "--json").exit_code == 0
     done = run("echo", "plan", tmp_path / "other", *text, "--share", 0.4, "--analysis", tmp_path / "found")
     assert done.exit_code == 2 and "is an analysis of other weights (tiny)" in done.stderr
+
+
+def test_an_analysis_of_another_look_is_refused_by_name_and_replaced_unnamed(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("--threads", 1, "--held-out", 0, "--no-refit", "--json")
+    text, place = ("--data", small / "text.txt", "--tokens", 32), tmp_path / "runs" / "echo-tiny"
+    assert run("echo", "analyze", small / "tiny", *text, "--samples", 3, "--distance", 2, "--threads", 1, "--json").exit_code == 0
+
+    def about():
+        return json.loads((place / "analysis.json").read_text())
+
+    done = run("echo", "plan", small / "tiny", "--data", small / "text.txt", "--share", 0.4, *common)
+    assert done.exit_code == 0, done.output  # what is not said is as the analysis had it
+    assert (about()["samples"], about()["tokens"], about()["distance"]) == (3, 32, 2)
+    done = run("echo", "plan", small / "tiny", *text, "--samples", 2, "--share", 0.4, "--analysis", place, *common)
+    assert done.exit_code == 2 and f"samples: the analysis in {place} had 3; leave it out, or analyse anew" in done.stderr
+    done = run("echo", "plan", small / "tiny", "--share", 0.4, "--analysis", place, *common)
+    assert done.exit_code == 2 and f"data: the analysis in {place} looked at 'text.txt'; name that text" in done.stderr
+    assert run("echo", "plan", small / "tiny", *text, "--samples", 2, "--share", 0.4, *common).exit_code == 0
+    assert (about()["samples"], about()["tokens"], about()["distance"]) == (2, 32, 6)

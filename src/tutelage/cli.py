@@ -135,11 +135,11 @@ def _text_options(verb: Any) -> Any:
     for option in (
         THREADS,
         click.option("--out", type=click.Path(path_type=Path), help="Folder for what was found [runs/echo-MODEL]."),
-        click.option("--distance", default=6, show_default=True, type=click.IntRange(1, 12), help="How far back a source may stand."),
-        click.option("--tokens", default=512, show_default=True, type=click.IntRange(8), help="Tokens of a sample."),
-        click.option("--samples", default=8, show_default=True, type=click.IntRange(1), help="Samples to look at."),
-        click.option("--column", default="text", show_default=True, help="The text's column, where the text is a table."),
-        click.option("--data", default="imdb", show_default=True, help="A text file, a folder of them, a table, or imdb."),
+        click.option("--distance", type=click.IntRange(1, 12), help="How far back a source may stand [6]."),
+        click.option("--tokens", type=click.IntRange(8), help="Tokens of a sample [512]."),
+        click.option("--samples", type=click.IntRange(1), help="Samples to look at [8]."),
+        click.option("--column", help="The text's column, where the text is a table [text]."),
+        click.option("--data", help="A text file, a folder of them, a table, or imdb [imdb]."),
         click.argument("model"),
     ):
         verb = option(verb)
@@ -150,33 +150,41 @@ def _text_options(verb: Any) -> Any:
 @_text_options
 @JSON
 def analyze(
-    model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None, as_json: bool
-) -> None:
+    model: str, data: str | None, column: str | None, samples: int | None, tokens: int | None, distance: int | None,
+    out: Path | None, threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """How alike the layers of MODEL attend on real text: similarity by pairs of layers and heads, saved with a report."""
     from .echo import work
     from .engine.talk import Console, Talk
 
-    text = work.Text(data, column, samples, tokens)
-    found = work.analyze(model, text, distance=distance, out=out, threads=threads, talk=Talk() if as_json else Console())
+    look = work.Look(data, column, samples, tokens, distance)
+    found = work.analyze(model, look, out=out, threads=threads, talk=Talk() if as_json else Console())
     _show_echo(found, as_json)
 
 
 @echo.command(epilog="Example: tutelage echo plan smollm2 --share 0.4   |   tutelage echo plan smollm2 --layers 20:19,21:19")
 @_text_options
 @click.option("--share", type=float, help="Share of all layers that shall echo, such as 0.4.")
-@click.option("--rule", default="dynamic", show_default=True, help="dynamic, greedy (measures losses), paper, blocks, or drop.")
+@click.option("--rule", help="dynamic, greedy (measures losses), paper, blocks, or drop [dynamic].")
 @click.option("--layers", help="An explicit plan instead of a rule: ECHO:SOURCE,ECHO:SOURCE...")
-@click.option("--block", default=2, show_default=True, help="Layers of a block, for rule blocks.")
+@click.option("--block", type=int, help="Layers of a block, for rule blocks [2].")
 @click.option("--head-maps/--no-head-maps", default=None, help="Whether heads may echo the heads that fit them best [as the rule does].")
-@click.option("--trials", default=120, show_default=True, help="Plans that rule greedy measures at most.")
+@click.option("--trials", type=int, help="Plans that rule greedy measures at most [120].")
 @click.option("--refit/--no-refit", default=True, help="Refit the echoes' output projections in closed form [refit].")
-@click.option("--held-out", default=6, show_default=True, help="Samples that the plan's loss is measured on; 0 measures none.")
+@click.option(
+    "--held-out", default=6, show_default=True, type=click.IntRange(0), help="Samples that the plan's loss is measured on; 0 measures none."
+)
 @click.option("--rivals", is_flag=True, help="Measure other ways of making the model faster beside the plan: loss, speed, size.")
-@click.option("--analysis", type=click.Path(path_type=Path), help="Folder of an analysis to plan from [runs/echo-MODEL, made if missing].")
+@click.option(
+    "--analysis",
+    type=click.Path(path_type=Path),
+    help="Folder of an analysis to plan from [runs/echo-MODEL, made if missing or of another look].",
+)
 @JSON
 def plan(
-    model: str, data: str, column: str, samples: int, tokens: int, distance: int, out: Path | None, threads: int | None,
-    share: float | None, rule: str, layers: str | None, block: int, head_maps: bool | None, trials: int, refit: bool,
+    model: str, data: str | None, column: str | None, samples: int | None, tokens: int | None, distance: int | None,
+    out: Path | None, threads: int | None, share: float | None, rule: str | None, layers: str | None, block: int | None,
+    head_maps: bool | None, trials: int | None, refit: bool,
     held_out: int, rivals: bool, analysis: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose which layers of MODEL echo which, predict what it saves, and measure the loss without training."""
@@ -184,8 +192,8 @@ def plan(
     from .engine.talk import Console, Talk
 
     found = work.plan(
-        model, work.Text(data, column, samples, tokens), rule=rule, share=share, block=block, head_maps=head_maps,
-        pairs=_pairs(layers) if layers else None, analysis=analysis, distance=distance, trials=trials, refit=refit,
+        model, work.Look(data, column, samples, tokens, distance), rule=rule, share=share, block=block, head_maps=head_maps,
+        pairs=_pairs(layers) if layers else None, analysis=analysis, trials=trials, refit=refit,
         held_out=held_out, rivals=rivals, out=out, threads=threads, talk=Talk() if as_json else Console(),
     )  # fmt: skip
     _show_echo(found, as_json)

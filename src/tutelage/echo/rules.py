@@ -22,12 +22,14 @@ from .meter import Meter
 RULES = ("dynamic", "greedy", "paper", "blocks", "drop")
 Pairs = dict[int, int]
 """Echoing layer -> source."""
+BLOCK, TRIALS = 2, 120
+"""What rules take where nothing is said: layers of a block, and the most plans that are measured."""
 
 
 def number_of(share: float, layers: int) -> int:
     """How many of so many layers a share is, to the nearest; raises ConfigError where that is none, or leaves no source."""
     count = round(share * layers)
-    if not 0 < share < 1 or not 1 <= count < layers:
+    if not 1 <= count < layers:
         what = "leaves no layer to echo from" if count else "lets no layer echo"
         raise ConfigError(f"share: {share:g} of {layers} layers {what}; take another share")
     return count
@@ -39,10 +41,10 @@ def make(
     config: Any,
     *,
     share: float | None = None,
-    block: int = 2,
+    block: int | None = None,
     head_maps: bool | None = None,
     meter: Meter | None = None,
-    trials: int = 60,
+    trials: int | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Plan:
     """A plan by one of RULES for a share of all layers.
@@ -50,10 +52,12 @@ def make(
     `head_maps` lets heads echo the head that fits them best; the default is what the rule's source does (not `paper` and
     `blocks`). `paper` takes the layers that it ranks first, without a share those above the largest gap. `blocks` cuts the
     layers above the gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most `trials` plans. `drop` lets
-    the layers whose attention changes hidden states least do without it, and no layer echoes.
+    the layers whose attention changes hidden states least do without it, and no layer echoes. Where `block` or `trials` is None it is
+    BLOCK or TRIALS.
     Raises ConfigError for a share that leaves no source, and for a rule that cannot reach it.
     """
-    foresee(rule, share, block, config, head_maps)
+    foresee(rule, share=share, block=block, trials=trials, head_maps=head_maps, config=config)
+    block = block or BLOCK
     layers = analysis.layers
     if analysis.heads.shape[-1] != config.num_attention_heads or layers != config.num_hidden_layers:
         raise ConfigError("analysis: is of a model of another shape; analyse this one")
@@ -75,26 +79,30 @@ def make(
         if rule == "greedy":
             if meter is None:
                 raise ConfigError("rule: greedy measures losses and needs text; give --data")
-            pairs = greedy(pairs, costs, choose, meter, config, trials, advance)
+            pairs = greedy(pairs, costs, choose, meter, config, trials or TRIALS, advance)
     about = {"rule": rule, "share": share, "head_maps": maps} | ({"block": block} if rule == "blocks" else {})
     return with_heads(pairs, choose, config, about)
 
 
-def foresee(rule: str, share: float | None, block: int, config: Any, head_maps: bool | None = None) -> None:
-    """Refuse what no analysis can help; raises ConfigError."""
+def foresee(rule: str, *, share: float | None, block: int | None, trials: int | None, head_maps: bool | None, config: Any = None) -> None:
+    """Refuse what no analysis can help, and with the model's `config` what its layers cannot; raises ConfigError."""
     if rule not in RULES:
         raise ConfigError(f"rule: no rule '{rule}'{near(rule, RULES)} ({', '.join(RULES)}, or explicit pairs)")
     if rule == "drop" and head_maps is not None:
         raise ConfigError("head_maps: has no effect on rule drop, whose layers echo nothing; leave it out")
-    if rule == "blocks":
-        if block < 2:
-            raise ConfigError(f"block: must be 2 or more; got {block}")
-        if share is not None:
-            raise ConfigError("share: has no effect on rule blocks, set block")
-    elif share is not None:
-        number_of(share, config.num_hidden_layers)
-    elif rule != "paper":
+    for name, value, least, owner in (("block", block, 2, "blocks"), ("trials", trials, 1, "greedy")):
+        if value is not None and rule != owner:
+            raise ConfigError(f"{name}: has an effect on rule {owner} alone, not on {rule}; leave it out")
+        if value is not None and value < least:
+            raise ConfigError(f"{name}: must be {least} or more; got {value}")
+    if rule == "blocks" and share is not None:
+        raise ConfigError("share: has no effect on rule blocks, set block")
+    if share is None and rule not in ("blocks", "paper"):
         raise ConfigError(f"share: rule {rule} needs one, such as 0.4")
+    if share is not None and not 0 < share < 1:
+        raise ConfigError(f"share: must lie between 0 and 1; got {share:g}")
+    if share is not None and config is not None:
+        number_of(share, config.num_hidden_layers)
 
 
 def with_heads(pairs: Mapping[int, int], choose: Heads | None, config: Any, about: Mapping[str, Any] | None = None) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,30 @@ from .refit import refit
 from .samples import samples
 
 REPORT, PLAN, PROJECTIONS = "report.html", "plan.json", "refit.safetensors"
+DEFAULTS = {"data": "imdb", "column": "text", "samples": 8, "tokens": 512, "distance": 6}
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
-    """Text to look at: what it is, and how many samples of how many tokens."""
+class Look:
+    """What to look at: a text, so many samples of so many tokens of it, and layers at most `distance` apart.
 
-    data: str = "imdb"
-    column: str = "text"
-    samples: int = 8
-    tokens: int = 512
+    What is None is as the analysis at hand had it, else as DEFAULTS says.
+    """
+
+    data: str | None = None
+    column: str | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    distance: int | None = None
+
+    def whole(self, known: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+        """Every setting, those that are None from facts of an analysis."""
+        return {name: known[name] if value is None else value for name, value in dataclasses.asdict(self).items()}
+
+    def strays(self, known: Mapping[str, Any]) -> list[str]:
+        """The settings that an analysis had otherwise."""
+        mine = dataclasses.asdict(self) | {"data": self.data and Path(self.data).name}
+        return [name for name, value in mine.items() if value is not None and value != known[name]]
 
 
 def folder_of(model: str) -> Path:
@@ -43,28 +58,25 @@ def folder_of(model: str) -> Path:
     return Path("runs") / f"echo-{Path(model).name}"
 
 
-def analyze(
-    model: str, text: Text, *, distance: int = 6, out: Path | None = None, threads: int | None = None, talk: Talk | None = None
-) -> dict[str, Any]:
+def analyze(model: str, look: Look, *, out: Path | None = None, threads: int | None = None, talk: Talk | None = None) -> dict[str, Any]:
     """Analyse a model by name or folder; returns what the report shows, with `folder` and `report`.
 
     Raises ModelError for families that cannot echo, ConfigError and DataError as `samples.samples` does.
     """
-    return _Desk(model, text, threads, talk).analyse(distance, out or folder_of(model))
+    return _Desk(model, look.whole(), threads, talk).analyse(out or folder_of(model))
 
 
 def plan(
     model: str,
-    text: Text,
+    look: Look,
     *,
-    rule: str = "dynamic",
+    rule: str | None = None,
     share: float | None = None,
-    block: int = 2,
+    block: int | None = None,
     head_maps: bool | None = None,
     pairs: dict[int, int] | None = None,
     analysis: Path | None = None,
-    distance: int = 6,
-    trials: int = 120,
+    trials: int | None = None,
     refit: bool = True,
     held_out: int = 6,
     rivals: bool = False,
@@ -72,9 +84,11 @@ def plan(
     threads: int | None = None,
     talk: Talk | None = None,
 ) -> dict[str, Any]:
-    """Make a plan by a rule (`rules.make`), or of explicit `pairs` of echoing layer and source; price it and measure its loss.
+    """Make a plan by a rule (`rules.make`, default dynamic), or of explicit `pairs` of echoing layer and source; price it and
+    measure its loss.
 
-    An analysis in the folder `analysis` (default: where `analyze` leaves it) is used where it is of these weights, else made.
+    An analysis in the folder `analysis` is used. Without one, that where `analyze` leaves it is used if it is of these weights and
+    had what `look` names, else a new one made there.
     With `refit` the output projections of echoing layers are refitted to the samples of the analysis (`refit.refit`) and
     written beside the plan. The loss is measured on `held_out` samples that follow those of the analysis, 0 measures none; with
     `rivals` other ways of making the model faster are measured on them too (`rivals.compare`). The
@@ -82,24 +96,55 @@ def plan(
     """
     if rivals and not held_out:
         raise ConfigError("--rivals: are measured on held-out samples; give --held-out")
-    desk = _Desk(model, text, threads, talk)
+    asked: dict[str, Any] = {"share": share, "block": block, "trials": trials}
+    for name, value in ({"rule": rule} | asked).items():
+        if pairs is not None and value is not None:
+            raise ConfigError(f"{name}: has no effect beside explicit pairs; leave it out")
+    rule = rule or "dynamic"
     if pairs is None:
-        rules.foresee(rule, share, block, desk.model.config, head_maps)
-    else:
-        if share is not None:
-            raise ConfigError("share: has no effect beside explicit pairs; leave it out")
-        of_pairs(pairs, desk.model.config)
+        rules.foresee(rule, **asked, head_maps=head_maps)
     place = analysis or folder_of(model)
-    found = desk.known(place, required=analysis is not None) or desk.analyse(distance, place)["analysis"]
-    made = desk.plan(found, rule, share, block, head_maps, pairs, trials)
+    found = _known(place, look, required=analysis is not None)
+    desk = _Desk(model, _text(look, found, place), threads, talk)
+    if pairs is None:
+        rules.foresee(rule, **asked, head_maps=head_maps, config=desk.model.config)
+    else:
+        of_pairs(pairs, desk.model.config)
+    if found and found.about.get("weights") != desk.weights:
+        if analysis:
+            raise ConfigError(f"{place}: is an analysis of other weights ({found.about.get('model')}); analyse this model")
+        found = None
+    found = found or desk.analyse(place)["analysis"]
+    made = desk.explicit(found, pairs, head_maps) if pairs is not None else desk.plan(found, rule, asked, head_maps)
     return desk.finish(found, made, refit, held_out, rivals, out or place)
+
+
+def _known(folder: Path, look: Look, required: bool) -> Analysis | None:
+    """The analysis in a folder, if it had what is named; raises ConfigError where it is `required` and had not."""
+    if not required and not (folder / "analysis.json").exists():
+        return None
+    found = Analysis.read(folder)
+    strays = look.strays(found.about)
+    if strays and required:
+        raise ConfigError(f"{strays[0]}: the analysis in {folder} had {found.about[strays[0]]}; leave it out, or analyse anew")
+    return None if strays else found
+
+
+def _text(look: Look, found: Analysis | None, folder: Path) -> dict[str, Any]:
+    """Every setting of the look at hand."""
+    if found is None:
+        return look.whole()
+    if look.data is None and not _corpus.comes_along(found.about["data"]):
+        raise ConfigError(f"data: the analysis in {folder} looked at '{found.about['data']}'; name that text")
+    return look.whole(found.about)
 
 
 class _Desk:
     """One model with its text."""
 
-    def __init__(self, name: str, text: Text, threads: int | None, talk: Talk | None):
-        self.name, self.text, self.talk = name, text, talk or Talk()
+    def __init__(self, name: str, look: dict[str, Any], threads: int | None, talk: Talk | None):
+        self.name, self.look, self.talk = name, look, talk or Talk()
+        self.texts = _corpus.documents(look["data"], look["column"])
         self.machine = Machine(threads)
         self.loaded: Loaded = open_model(name, {}, auto=LANGUAGE)
         config = self.loaded.model.config
@@ -108,48 +153,35 @@ class _Desk:
         self.weights = weights_digest(self.loaded.model)
         self.model: EchoForCausalLM = echoes.convert(self.loaded.model, [OWN] * config.num_hidden_layers)
         self.model.to(self.machine.device).eval().requires_grad_(False)
-        self.texts = _corpus.documents(text.data, text.column)
 
     def samples(self, count: int, skip: int = 0) -> torch.Tensor:
         limit = self.model.config.max_position_embeddings
-        return samples(self.texts, self.loaded.tokenizer, self.text.tokens, count, skip=skip, limit=limit)
+        return samples(self.texts, self.loaded.tokenizer, self.look["tokens"], count, skip=skip, limit=limit)
 
-    def analyse(self, distance: int, out: Path) -> dict[str, Any]:
-        about = {"model": Path(self.name).name, "weights": self.weights, "data": Path(self.text.data).name, "column": self.text.column}
-        many = self.samples(self.text.samples)
+    def analyse(self, out: Path) -> dict[str, Any]:
+        data, column = Path(self.look["data"]).name, self.look["column"]
+        about = {"model": Path(self.name).name, "weights": self.weights, "data": data, "column": column}
+        many = self.samples(self.look["samples"])
         with self.talk.task("attention", len(many)) as advance:
-            found = analyse(self.model, many, distance=distance, about=about, advance=advance)
+            found = analyse(self.model, many, distance=self.look["distance"], about=about, advance=advance)
         found.write(out)
         shown = _shown(found)
         report.write(shown, out / REPORT)
         return {**shown, "analysis": found, "folder": out, "report": out / REPORT}
 
-    def known(self, folder: Path, required: bool) -> Analysis | None:
-        """The analysis in a folder if it is of these weights."""
-        if not required and not (folder / "analysis.json").exists():
-            return None
-        found = Analysis.read(folder)
-        if found.about.get("weights") != self.weights:
-            if required:
-                raise ConfigError(f"{folder}: is an analysis of other weights ({found.about.get('model')}); analyse this model")
-            return None
-        return found
+    def explicit(self, found: Analysis, pairs: dict[int, int], head_maps: bool | None) -> Plan:
+        about = {"rule": "explicit", "head_maps": head_maps is not False}
+        return rules.with_heads(pairs, rules.Heads(found) if head_maps is not False else None, self.model.config, about)
 
-    def plan(
-        self, found: Analysis, rule: str, share: float | None, block: int, head_maps: bool | None, pairs: dict[int, int] | None, trials: int
-    ) -> Plan:
-        config = self.model.config
-        if pairs is not None:
-            about = {"rule": "explicit", "head_maps": head_maps is not False}
-            return rules.with_heads(pairs, rules.Heads(found) if head_maps is not False else None, config, about)
-        meter = Meter(self.model, self.samples(min(4, self.text.samples))) if rule == "greedy" else None
-        with self.talk.task("plans measured", trials if meter else 1) as advance:
-            return rules.make(
-                rule, found, config, share=share, block=block, head_maps=head_maps, meter=meter, trials=trials, advance=advance
-            )  # fmt: skip
+    def plan(self, found: Analysis, rule: str, asked: dict[str, Any], head_maps: bool | None) -> Plan:
+        if rule != "greedy":
+            return rules.make(rule, found, self.model.config, **asked, head_maps=head_maps)
+        meter = Meter(self.model, self.samples(min(4, self.look["samples"])))
+        with self.talk.task("plans measured", asked["trials"] or rules.TRIALS) as advance:
+            return rules.make(rule, found, self.model.config, **asked, head_maps=head_maps, meter=meter, advance=advance)
 
     def finish(self, found: Analysis, made: Plan, again: bool, held_out: int, beside: bool, out: Path) -> dict[str, Any]:
-        cost = price(self.model.config, made.attention, tokens=self.text.tokens)
+        cost = price(self.model.config, made.attention, tokens=self.look["tokens"])
         out.mkdir(parents=True, exist_ok=True)
         kept, projections = None, {}
         if again and made.echoes:
@@ -171,7 +203,7 @@ class _Desk:
         """The loss unshared, by the plan, and with refitted projections, on samples that follow those of the analysis."""
         many = self.samples(held_out, skip=found.about["samples"])
         meter = Meter(self.model, many)
-        out = {"base": meter.base, "plan": meter.loss(made.attention), "refit": None, "samples": held_out, "tokens": self.text.tokens}
+        out = {"base": meter.base, "plan": meter.loss(made.attention), "refit": None, "samples": held_out, "tokens": self.look["tokens"]}
         if projections:
             student = echoes.convert(self.model, made.attention).eval().requires_grad_(False)
             echoes.put_projections(student, projections)

@@ -39,6 +39,11 @@ def documents(data: str, column: str = "text") -> list[str]:
     return out
 
 
+def comes_along(data: str) -> bool:
+    """Whether a name is that of a packaged text."""
+    return data in _sources.MOVIES
+
+
 def is_plain(path: Path) -> bool:
     """Whether a file's name says that it is running text."""
     return Path(path.name.removesuffix(".gz")).suffix.lower() in PLAIN
