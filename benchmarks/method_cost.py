@@ -226,7 +226,7 @@ def engine(name: str, folder: Path, data: Any, student: Any, teacher: Any, steps
         [Member("teacher", lambda: teacher, "random", lambda: data, WIDTH, "same")], Signals(precision="float32"), task, cache, machine
     )
     models = {"student": student, "teacher": teacher, "generator": bert(6, 5, "BertForMaskedLM").eval()}
-    signals = lambda role, stage: hired.source(method.needs(facts, stage.name), 3, "same")  # noqa: E731
+    signals = lambda role, stage: hired.source(method.needs(facts, stage.name), 3)  # noqa: E731
     job = Job("cost", method, task, training, 1, facts, models, signals, data, data, folder / "run", machine, talk)
     loop = Timed(job)
     loop.log = None

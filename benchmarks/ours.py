@@ -83,7 +83,7 @@ def ours(work: rivals.Work, epochs: int, settings: dict[str, bool]) -> list[riva
             meter.mark("cache filled, then trained" if settings["cache"] and state.total == work.keep else "trained")
 
     job = Job("ours", method, task, training, work.seed, facts, {"student": work.student, "teacher": work.teacher},
-              lambda role, stage: teacher.source(method.needs(facts, stage.name), 3, "same"), data, data, Path(work.folder) / "run",
+              lambda role, stage: teacher.source(method.needs(facts, stage.name), 3), data, data, Path(work.folder) / "run",
               machine, talk, on_step=mark)  # fmt: skip
     plain = mock.patch.object(optim, "FUSED", False) if not settings["fused"] else contextlib.nullcontext()
     with mock.patch.object(course, "order", order), plain:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 
+import decoders
 import pytest
 from parts import recipe, save_tiny, write_reviews
 
@@ -100,12 +102,31 @@ def test_a_step_that_cannot_be_split_is_refused_before_anything_is_trained(place
     assert "dist" in run(place, made, "again", out=tmp_path).record["models"]
 
 
-def test_a_generator_of_another_vocabulary_is_refused(place, tmp_path):
-    other = save_tiny(place / "other", depth=1)
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ({"kind": "mate", "generator": "other"}, r"method.generator: the vocabulary of .*other is not the student's"),
+        ({"kind": "mate", "generator": "causal"}, r"method.generator: .*causal is no masked language model"),
+        ({"kind": "mate", "generator": "nowhere"}, "nowhere"),
+        ({"kind": "mate"}, r"method.generator: the vocabulary of .*other is not the student's"),
+        ({"kind": "backward"}, "method: matches token by token, and teacher and student have different tokenizers"),
+    ],
+)
+def test_models_of_another_vocabulary_are_refused_before_anything_is_trained(method, sentence, place, tmp_path):
+    other = save_tiny(tmp_path / "other", depth=4)
     text = (other / "tokenizer.json").read_text().replace('"film"', '"movie"')
     (other / "tokenizer.json").write_text(text)
-    with pytest.raises((ConfigError, ModelError), match=r"method.generator: the vocabulary of .*other is not the student's"):
-        run(place, tree(place, "kd", method={"kind": "mate", "generator": str(other), "prepare": 2}), out=tmp_path)
+    decoders.model().save_pretrained(tmp_path / "causal")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(other / name, tmp_path / "causal")
+    made = tree(place, "kd", compare=[])
+    if "generator" in method:
+        method = method | {"generator": str(tmp_path / method["generator"])}
+    else:
+        made["teacher"]["model"], made["student"] = str(other), {"model": str(save_tiny(tmp_path / "student", depth=1))}
+    with pytest.raises((ConfigError, ModelError), match=sentence):
+        tutelage.distill(made | {"method": method}, out=tmp_path / "run", store=tmp_path / "store")
+    assert not (tmp_path / "store" / "trainings").exists()
 
 
 def test_methods_along_the_teachers_way_need_checkpoints(place, tmp_path):

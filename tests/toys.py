@@ -210,7 +210,7 @@ class Bench:
 
             member = Member(role, lambda: roles[role], weights_digest(roles[role]), lambda: self.data, 16, "same")
             return Teacher([member], Signals(source=self.source, precision="float32"), self.task, cache, machine).source(
-                self.method.needs(facts, stage.name), LABELS, "same"
+                self.method.needs(facts, stage.name), LABELS
             )
 
         return Loop(

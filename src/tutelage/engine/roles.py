@@ -6,12 +6,13 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 
 from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Facts, Method, RoleSpec
 from ..models import anatomy
-from ..models.load import MASKED_LM, open_model, tokenizer_digest
+from ..models.load import MASKED_LM, open_config, open_model, open_tokenizer, tokenizer_digest
 from ..seeds import stream
 from .teacher import Teacher
 
@@ -42,16 +43,9 @@ class Roles(dict):
         return self[role]
 
     def _open(self, spec: RoleSpec) -> Any:
-        """A role's model by name, or the teacher's before its training; its vocabulary must be the student's."""
-        shop, of = self.shop, self.shop.recipe.teacher
-        name = of.model if spec.start == "teacher" and of else spec.start
-        if spec.start == "teacher" and not name:
-            raise ConfigError(f"method.{spec.setting}: there is no single teacher model to start from; name a model")
+        shop = self.shop
         auto, head = (MASKED_LM, {}) if spec.head == "masked_lm" else (shop.task.auto, shop.head)
-        loaded = open_model(name or "", head, auto=auto, labels=shop.data.labels, text=shop.task.tokenized)
-        if tokenizer_digest(loaded.tokenizer) != tokenizer_digest(self.start.tokenizer):
-            raise ConfigError(f"method.{spec.setting}: the vocabulary of {name} is not the student's; name a model with the same tokenizer")
-        return loaded.model
+        return open_model(_name(spec, shop), head, auto=auto, labels=shop.data.labels, text=shop.task.tokenized).model
 
     def _cut(self, model: Any, spec: RoleSpec | None) -> Any:
         if spec and spec.layers:
@@ -60,3 +54,26 @@ class Roles(dict):
                 raise ConfigError(f"method.layers: {spec.layers} asked for; the model has {depth}")
             model = find("surgery", "keep_layers")(keep="even", count=spec.layers)(model)
         return model.to(self.shop.machine.device).eval().requires_grad_(False)
+
+
+def foresee(spec: RoleSpec, shop: Workshop, start: Start) -> None:
+    """Raise ConfigError for a role's model that cannot stand beside the student: of the wrong kind, or of another vocabulary.
+
+    Opens no weights, so that nothing has been trained yet.
+    """
+    if spec.start == "student":
+        return
+    name = _name(spec, shop)
+    if spec.head == "masked_lm" and type(open_config(name)) not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+        raise ConfigError(f"method.{spec.setting}: {name} is no masked language model; name one with the student's tokenizer")
+    if shop.task.tokenized and tokenizer_digest(open_tokenizer(name)) != tokenizer_digest(start.tokenizer):
+        raise ConfigError(f"method.{spec.setting}: the vocabulary of {name} is not the student's; name a model with the same tokenizer")
+
+
+def _name(spec: RoleSpec, shop: Workshop) -> str:
+    """What a role's model is opened by: its own name, or the teacher's before its training."""
+    of = shop.recipe.teacher
+    name = of.model if spec.start == "teacher" and of else spec.start
+    if not name or name == "teacher":
+        raise ConfigError(f"method.{spec.setting}: there is no single teacher model to start from; name a model")
+    return name

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import recipe as recipes
 from ..errors import ConfigError, DataError
 from ..methods._method import Needs
 from ..models import anatomy
-from ..recipe import Signals
+from ..models.load import open_tokenizer, tokenizer_digest
 from ..rows import LAST_STATES
 from ..tasks._task import Encoded, Task
 from . import few
@@ -32,7 +33,7 @@ class Member:
     rows: Callable[[], Encoded]
     width: int
     tokenizer: str
-    """Digest of the tokenizer, to compare with the student's."""
+    """Digest of the tokenizer, to compare with the checkpoints'."""
 
 
 @dataclasses.dataclass
@@ -40,7 +41,7 @@ class Teacher:
     """Gives the signals a stage needs. Without members it speaks from `given`, a block of logits (rows, labels)."""
 
     members: list[Member]
-    settings: Signals
+    settings: recipes.Signals
     task: Task
     cache: Cache
     machine: Machine
@@ -54,42 +55,12 @@ class Teacher:
         number = role.partition("@")[2]
         return dataclasses.replace(self, members=[self.route[int(number) - 1]]) if number else self
 
-    def source(self, needs: Needs, numbers: int, student: str) -> Source:
-        """Signals for these needs, outputs having so many numbers; `student` is the digest of the student's tokenizer.
-
-        Raises ConfigError where the settings and the needs do not go together.
-        """
-        self._fits(needs, student)
+    def source(self, needs: Needs, numbers: int) -> Source:
+        """Signals for these needs, which `refuse` let pass, outputs having so many numbers."""
         if self.given is not None:
             return Stored({"logits": self.given}, {"logits": "example"}, np.zeros(1, dtype=np.int64), self.machine.device)
-        refuse(self.settings, self.task, needs)
         many = [self._one(member, needs, numbers) for member in self.members]
         return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
-
-    def _fits(self, needs: Needs, student: str) -> None:
-        inside = bool(needs.teacher)
-        if len(self.members) > 1 and LAST_STATES in self.task.outputs:
-            raise ConfigError("teacher.models: hidden states of several language models have no average; name one teacher.model")
-        if self.given is not None and (needs.raw_logits or inside):
-            raise ConfigError(
-                "method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model"
-            )
-        if self.given is not None and needs.same_tokens:
-            raise ConfigError("method: shows the teacher rows that no file of probabilities knows; give a teacher model")
-        if (inside or needs.same_tokens) and len(self.members) > 1:
-            what = "inner states" if inside else "view of rows that the method makes"
-            raise ConfigError(f"method: needs a teacher's {what}, which several teachers cannot give as one; name one teacher.model")
-        if needs.raw_logits and self.average == "probabilities":
-            raise ConfigError("teacher.average: an average of probabilities has no raw logits, which the method matches; use logits")
-        if not any(m.tokenizer != student for m in self.members):
-            return
-        if "token" in self.task.outputs.values():
-            what = "its outputs stand token by token, and teacher and student have different tokenizers"
-            raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
-        if inside or needs.same_tokens:
-            raise ConfigError(
-                "method: matches token by token, and teacher and student have different tokenizers; take a method on logits, such as kd"
-            )
 
     def _one(self, member: Member, needs: Needs, numbers: int) -> Source:
         dtype = self.machine.precision(self.settings.precision)
@@ -130,13 +101,39 @@ class Teacher:
         return self.settings.source != "live"
 
 
-def few_of(settings: Signals) -> tuple[str, int]:
+def few_of(settings: recipes.Signals) -> tuple[str, int]:
     """Which few classes of a vocabulary the settings keep, and how many; 0 where they keep all."""
     return ("likeliest", settings.top_k) if settings.top_k else ("drawn", settings.draws or 0)
 
 
-def refuse(settings: Signals, task: Task, needs: Needs) -> None:
-    """Raise ConfigError where settings do not go with what a stage needs of teacher models."""
+def refuse(given: recipes.Teacher, settings: recipes.Signals, task: Task, needs: Needs, tokenizer: Any) -> None:
+    """Raise ConfigError where what a stage needs of teachers does not go with them, the settings, or the student's tokenizer.
+
+    Opens no weights, so that nothing has been trained yet.
+    """
+    inside, names = bool(needs.teacher), given.models or (given.model or "",)
+    if given.probabilities and (needs.raw_logits or inside):
+        raise ConfigError("method: needs what a file of probabilities does not hold (raw logits or hidden states); give a teacher model")
+    if given.probabilities and needs.same_tokens:
+        raise ConfigError("method: shows the teacher rows that no file of probabilities knows; give a teacher model")
+    if given.probabilities:
+        return
+    if len(names) > 1 and LAST_STATES in task.outputs:
+        raise ConfigError("teacher.models: hidden states of several language models have no average; name one teacher.model")
+    if (inside or needs.same_tokens) and len(names) > 1:
+        what = "inner states" if inside else "view of rows that the method makes"
+        raise ConfigError(f"method: needs a teacher's {what}, which several teachers cannot give as one; name one teacher.model")
+    if needs.raw_logits and given.average == "probabilities":
+        raise ConfigError("teacher.average: an average of probabilities has no raw logits, which the method matches; use logits")
+    by_token = "token" in task.outputs.values()
+    if task.tokenized and (by_token or inside or needs.same_tokens):
+        own = tokenizer_digest(tokenizer)
+        if any(tokenizer_digest(open_tokenizer(name)) != own for name in names):
+            if by_token:
+                what = "its outputs stand token by token, and teacher and student have different tokenizers"
+                raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
+            what = "matches token by token, and teacher and student have different tokenizers"
+            raise ConfigError(f"method: {what}; take a method on logits, such as kd")
     if settings.source == "cached":
         for stands, why in (
             (needs.live, "the method shows the teacher made rows alone, so nothing is cached"),

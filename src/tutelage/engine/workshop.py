@@ -27,7 +27,7 @@ from . import course
 from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
-from .roles import Roles
+from .roles import Roles, foresee
 from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher, refuse
@@ -170,7 +170,7 @@ class Workshop:
         def signals(role: str, stage: Stage) -> Any:
             needs = method.needs(facts, stage.name)
             if role.split("@")[0] == "teacher" and teacher is not None:
-                return teacher.at(role).source(needs, self.task.width(self.data), tokenizer_digest(start.tokenizer))
+                return teacher.at(role).source(needs, self.task.width(self.data))
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
@@ -210,18 +210,17 @@ class Workshop:
         """The rows that a method learns from and what it may know; raises ConfigError for what it refuses."""
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         facts = self.facts(method, start, training, rows)
-        method.roles(facts)
+        for spec in method.roles(facts).values():
+            foresee(spec, self, start)
         if method.writes_text and LAST_STATES not in self.task.outputs:
             raise ConfigError(f"method: '{method.name}' writes running text, and this task has none; take the task language, or kd")
         if method.whole_step and (self.machine.processes > 1 or (training.micro_batch or training.batch_size) < training.batch_size):
             why = f"method '{method.name}' compares the examples of a step, which cannot be split"
             raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
         stages = method.stages(facts)
-        taught = self.recipe.teacher and not self.recipe.teacher.probabilities and method.uses_teacher
         for stage in stages:
-            needs = method.needs(facts, stage.name)
-            if taught and stage.teacher:
-                refuse(self.recipe.signals, self.task, needs)
+            if self.recipe.teacher and method.uses_teacher and stage.teacher:
+                refuse(self.recipe.teacher, self.recipe.signals, self.task, method.needs(facts, stage.name), start.tokenizer)
         if not any(stage.turns[course.turn_at(stage, step)].role == "student" for stage in stages for step in range(stage.steps)):
             raise ConfigError(
                 f"method: other roles take the whole budget of {facts.steps} optimizer steps, none is the student's; train longer"
