@@ -31,8 +31,8 @@ LANGUAGE_CODE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "path/to/this/folder"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()  # runs echo_attention.py if it lies there
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)  # both lines run echo_attention.py if it lies there
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
 inputs = tokenizer("The film begins", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
 
