@@ -184,7 +184,7 @@ def table(task: str) -> list[str]:
         line["seconds"] = f"{np.median([r['seconds'] for r in own.values()]):.0f}"
         lines.append(line)
     for (line, other, _), p in zip(tests, statistics.holm([t[2] for t in tests]), strict=True):
-        line[other] += f", p {p:.2f}"
+        line[other] += f", p {p:.3f}"
     head = ["method", "seeds", "test", "kd", "finetune", "seconds"]
     titles = ["method", "seeds", "test accuracy, % (95 %)", "less kd, points", "less finetune, points", "training, s"]
     out = [f"| {' | '.join(titles)} |", "|" + "---|" * len(head)]
