@@ -443,7 +443,9 @@ def test_under_augmentation_teacher_and_student_see_the_same_images(tmp_path):
     assert len(looks) == 6 and all(any(torch.equal(x, y) for y in taught) for x in looks)
     assert not torch.equal(looks[0], looks[5])
     with pytest.raises(ConfigError, match=r"signals.source: inputs are drawn anew at every step \(task.augment\), so nothing is cached"):
-        bench(tmp_path / "b", source="cached").run()
+        made = small(task={"kind": "image", "limit": 300, "augment": True}, signals={"source": "cached"})
+        distill(made, out=tmp_path / "run", store=tmp_path / "store")
+    assert not (tmp_path / "store" / "trainings").exists()
 
 
 def test_without_augmentation_cached_and_live_signals_are_equal(tmp_path):
