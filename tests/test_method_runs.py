@@ -129,6 +129,13 @@ def test_models_of_another_vocabulary_are_refused_before_anything_is_trained(met
     assert not (tmp_path / "store" / "trainings").exists()
 
 
+def test_a_teachers_folder_may_be_named_teacher(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    made = tree(place, "mate")
+    made["teacher"]["model"] = "teacher"
+    assert "mate" in run(place, made, out=tmp_path).record["models"]
+
+
 def test_methods_along_the_teachers_way_need_checkpoints(place, tmp_path):
     made = tree(place, "rco")
     del made["teacher"]["checkpoints"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from ..errors import ConfigError
 from ..find import find
 from ..methods._method import Facts, Method, RoleSpec
 from ..models import anatomy
-from ..models.load import MASKED_LM, open_config, open_model, open_tokenizer, tokenizer_digest
+from ..models.load import MASKED_LM, open_config, open_model
 from ..seeds import stream
 from .teacher import Teacher
 
@@ -56,24 +57,24 @@ class Roles(dict):
         return model.to(self.shop.machine.device).eval().requires_grad_(False)
 
 
-def foresee(spec: RoleSpec, shop: Workshop, start: Start) -> None:
+def foresee(spec: RoleSpec, shop: Workshop, same_tokens: Callable[[str], bool]) -> None:
     """Raise ConfigError for a role's model that cannot stand beside the student: of the wrong kind, or of another vocabulary.
 
-    Opens no weights, so that nothing has been trained yet.
+    `same_tokens` says whether a model by name has the student's. Opens no weights, so that nothing has been trained yet.
     """
     if spec.start == "student":
         return
     name = _name(spec, shop)
     if spec.head == "masked_lm" and type(open_config(name)) not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
         raise ConfigError(f"method.{spec.setting}: {name} is no masked language model; name one with the student's tokenizer")
-    if shop.task.tokenized and tokenizer_digest(open_tokenizer(name)) != tokenizer_digest(start.tokenizer):
+    if shop.task.tokenized and not same_tokens(name):
         raise ConfigError(f"method.{spec.setting}: the vocabulary of {name} is not the student's; name a model with the same tokenizer")
 
 
 def _name(spec: RoleSpec, shop: Workshop) -> str:
     """What a role's model is opened by: its own name, or the teacher's before its training."""
     of = shop.recipe.teacher
-    name = of.model if spec.start == "teacher" and of else spec.start
-    if not name or name == "teacher":
+    name = spec.start if spec.start != "teacher" else of and of.model
+    if not name:
         raise ConfigError(f"method.{spec.setting}: there is no single teacher model to start from; name a model")
     return name

@@ -13,7 +13,6 @@ from .. import recipe as recipes
 from ..errors import ConfigError, DataError
 from ..methods._method import Needs
 from ..models import anatomy
-from ..models.load import open_tokenizer, tokenizer_digest
 from ..rows import LAST_STATES
 from ..tasks._task import Encoded, Task
 from . import few
@@ -33,7 +32,7 @@ class Member:
     rows: Callable[[], Encoded]
     width: int
     tokenizer: str
-    """Digest of the tokenizer, to compare with the checkpoints'."""
+    """Digest of its tokenizer."""
 
 
 @dataclasses.dataclass
@@ -106,10 +105,10 @@ def few_of(settings: recipes.Signals) -> tuple[str, int]:
     return ("likeliest", settings.top_k) if settings.top_k else ("drawn", settings.draws or 0)
 
 
-def refuse(given: recipes.Teacher, settings: recipes.Signals, task: Task, needs: Needs, tokenizer: Any) -> None:
+def refuse(given: recipes.Teacher, settings: recipes.Signals, task: Task, needs: Needs, same_tokens: Callable[[str], bool]) -> None:
     """Raise ConfigError where what a stage needs of teachers does not go with them, the settings, or the student's tokenizer.
 
-    Opens no weights, so that nothing has been trained yet.
+    `same_tokens` says whether a model by name has that tokenizer. Opens no weights, so that nothing has been trained yet.
     """
     inside, names = bool(needs.teacher), given.models or (given.model or "",)
     if given.probabilities and (needs.raw_logits or inside):
@@ -126,14 +125,12 @@ def refuse(given: recipes.Teacher, settings: recipes.Signals, task: Task, needs:
     if needs.raw_logits and given.average == "probabilities":
         raise ConfigError("teacher.average: an average of probabilities has no raw logits, which the method matches; use logits")
     by_token = "token" in task.outputs.values()
-    if task.tokenized and (by_token or inside or needs.same_tokens):
-        own = tokenizer_digest(tokenizer)
-        if any(tokenizer_digest(open_tokenizer(name)) != own for name in names):
-            if by_token:
-                what = "its outputs stand token by token, and teacher and student have different tokenizers"
-                raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
-            what = "matches token by token, and teacher and student have different tokenizers"
-            raise ConfigError(f"method: {what}; take a method on logits, such as kd")
+    if task.tokenized and (by_token or inside or needs.same_tokens) and not all(same_tokens(name) for name in names):
+        if by_token:
+            what = "its outputs stand token by token, and teacher and student have different tokenizers"
+            raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
+        what = "matches token by token, and teacher and student have different tokenizers"
+        raise ConfigError(f"method: {what}; take a method on logits, such as kd")
     if settings.source == "cached":
         for stands, why in (
             (needs.live, "the method shows the teacher made rows alone, so nothing is cached"),

@@ -18,7 +18,7 @@ from .. import __version__, config, records
 from ..errors import ConfigError, ModelError
 from ..methods._method import Facts, Method, Stage
 from ..models import anatomy
-from ..models.load import Loaded, open_config, open_model, tokenizer_digest, weights_digest
+from ..models.load import Loaded, open_config, open_model, open_tokenizer, tokenizer_digest, weights_digest
 from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
 from ..seeds import stream
@@ -77,6 +77,7 @@ class Workshop:
         """Seconds to wait for a student's training that another process holds; None waits until it ends."""
         self.truncated: dict[str, int] = {}
         self._encoded: dict[tuple[str, str], Encoded] = {} if encodings is None else encodings
+        self._vocabularies: dict[str, str] = {}
 
     # ---- data
 
@@ -91,6 +92,12 @@ class Workshop:
             self.truncated[part] = own.truncated
             self.talk.say(f"{part}: {self.task.cut(own)}")
         return own
+
+    def vocabulary(self, name: str) -> str:
+        """Digest of a model's tokenizer, by the model's name or folder; read once."""
+        if name not in self._vocabularies:
+            self._vocabularies[name] = tokenizer_digest(open_tokenizer(name))
+        return self._vocabularies[name]
 
     @property
     def taught(self) -> str:
@@ -210,8 +217,10 @@ class Workshop:
         """The rows that a method learns from and what it may know; raises ConfigError for what it refuses."""
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         facts = self.facts(method, start, training, rows)
+        own = tokenizer_digest(start.tokenizer)
+        same_tokens = lambda name: self.vocabulary(name) == own  # noqa: E731
         for spec in method.roles(facts).values():
-            foresee(spec, self, start)
+            foresee(spec, self, same_tokens)
         if method.writes_text and LAST_STATES not in self.task.outputs:
             raise ConfigError(f"method: '{method.name}' writes running text, and this task has none; take the task language, or kd")
         if method.whole_step and (self.machine.processes > 1 or (training.micro_batch or training.batch_size) < training.batch_size):
@@ -220,7 +229,7 @@ class Workshop:
         stages = method.stages(facts)
         for stage in stages:
             if self.recipe.teacher and method.uses_teacher and stage.teacher:
-                refuse(self.recipe.teacher, self.recipe.signals, self.task, method.needs(facts, stage.name), start.tokenizer)
+                refuse(self.recipe.teacher, self.recipe.signals, self.task, method.needs(facts, stage.name), same_tokens)
         if not any(stage.turns[course.turn_at(stage, step)].role == "student" for stage in stages for step in range(stage.steps)):
             raise ConfigError(
                 f"method: other roles take the whole budget of {facts.steps} optimizer steps, none is the student's; train longer"
