@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -146,3 +149,12 @@ def recipe(model: Path, data: Path, **changes) -> dict:
         "measure": False,
         **changes,
     }
+
+
+def said_without_tutelage(code: str, folder: Path) -> str:
+    """What a program says in a process of its own that never imports Tutelage, and in which nobody answers questions."""
+    around = {**os.environ, "HF_HOME": str(folder / "home"), "HF_MODULES_CACHE": str(folder / "modules"), "PYTHONPATH": ""}
+    code = f'import sys\n{code}\nassert "tutelage" not in sys.modules'
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=around, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

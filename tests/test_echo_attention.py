@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import subprocess
 import sys
 
 import decoders
+import parts
 import pytest
 import torch
 import transformers
@@ -233,15 +233,12 @@ def test_the_folder_loads_where_tutelage_is_not_imported(tmp_path):
     ids = torch.randint(3, 97, (2, 12))
     torch.save(ids, tmp_path / "x.pt")
     code = f"""
-import sys, torch
+import torch
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained({str(tmp_path / "model")!r}, trust_remote_code=True).eval()
-assert "tutelage" not in sys.modules
 torch.save(model(torch.load({str(tmp_path / "x.pt")!r})).logits.detach(), {str(tmp_path / "y.pt")!r})
 """
-    around = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=around)
-    assert done.returncode == 0, done.stderr
+    parts.said_without_tutelage(code, tmp_path)
     assert torch.equal(torch.load(tmp_path / "y.pt"), made(ids).logits)
 
 

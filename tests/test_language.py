@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import decoders
@@ -233,12 +230,8 @@ def test_a_run_from_teacher_to_echoing_student(place, tmp_path):
     page = result.report.read_text()
     assert "against the teacher" in page and "loss (nats a token)" in page
     [code] = (result.student / "README.md").read_text().split("```python\n")[1:]
-    code = (
-        "import sys\n" + code.split("```")[0].replace("path/to/this/folder", str(result.student)) + '\nassert "tutelage" not in sys.modules'
-    )
-    around = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=around, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0 and "Do you wish" not in done.stdout, done.stdout + done.stderr
+    code = code.split("```")[0].replace("path/to/this/folder", str(result.student))
+    assert "Do you wish" not in parts.said_without_tutelage(code, tmp_path)
 
 
 @pytest.mark.parametrize("settings", [{"train": {"micro_batch": 3}}, {"signals": {"source": "live"}}, {"train": {"bucket": 0}}], ids=str)

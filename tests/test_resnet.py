@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import parts
 import pytest
 import torch
 import transformers
@@ -142,15 +140,12 @@ def test_a_saved_folder_loads_where_tutelage_is_not_imported(tmp_path):
     model.save_pretrained(tmp_path / "model")
     torch.save(torch.randn(3, 1, 8, 8), tmp_path / "x.pt")
     code = f"""
-import sys, torch
+import torch
 from transformers import AutoModelForImageClassification
 model = AutoModelForImageClassification.from_pretrained({str(tmp_path / "model")!r}, trust_remote_code=True).eval()
-assert "tutelage" not in sys.modules
 torch.save(model(torch.load({str(tmp_path / "x.pt")!r})).logits.detach(), {str(tmp_path / "y.pt")!r})
 """
-    around = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=around)
-    assert done.returncode == 0, done.stderr
+    parts.said_without_tutelage(code, tmp_path)
     assert torch.equal(torch.load(tmp_path / "y.pt"), model(torch.load(tmp_path / "x.pt")).logits)
 
 

@@ -56,7 +56,7 @@ def make(
     BLOCK or TRIALS.
     Raises ConfigError for a share that leaves no source, and for a rule that cannot reach it.
     """
-    foresee(rule, share=share, block=block, trials=trials, head_maps=head_maps, config=config)
+    foresee(rule, share=share, block=block, trials=trials, head_maps=head_maps)
     block = block or BLOCK
     layers = analysis.layers
     if analysis.heads.shape[-1] != config.num_attention_heads or layers != config.num_hidden_layers:
@@ -84,8 +84,8 @@ def make(
     return with_heads(pairs, choose, config, about)
 
 
-def foresee(rule: str, *, share: float | None, block: int | None, trials: int | None, head_maps: bool | None, config: Any = None) -> None:
-    """Refuse what no analysis can help, and with the model's `config` what its layers cannot; raises ConfigError."""
+def foresee(rule: str, *, share: float | None, block: int | None, trials: int | None, head_maps: bool | None) -> None:
+    """Refuse what neither model nor analysis can help; raises ConfigError."""
     if rule not in RULES:
         raise ConfigError(f"rule: no rule '{rule}'{near(rule, RULES)} ({', '.join(RULES)}, or explicit pairs)")
     if rule == "drop" and head_maps is not None:
@@ -101,8 +101,6 @@ def foresee(rule: str, *, share: float | None, block: int | None, trials: int | 
         raise ConfigError(f"share: rule {rule} needs one, such as 0.4")
     if share is not None and not 0 < share < 1:
         raise ConfigError(f"share: must lie between 0 and 1; got {share:g}")
-    if share is not None and config is not None:
-        number_of(share, config.num_hidden_layers)
 
 
 def with_heads(pairs: Mapping[int, int], choose: Heads | None, config: Any, about: Mapping[str, Any] | None = None) -> Plan:

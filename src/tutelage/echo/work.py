@@ -104,12 +104,12 @@ def plan(
     if pairs is None:
         rules.foresee(rule, **asked, head_maps=head_maps)
     place = analysis or folder_of(model)
-    found = _known(place, look, required=analysis is not None)
-    desk = _Desk(model, _text(look, found, place), threads, talk)
-    if pairs is None:
-        rules.foresee(rule, **asked, head_maps=head_maps, config=desk.model.config)
-    else:
+    found, whole = _at_hand(place, look, required=analysis is not None)
+    desk = _Desk(model, whole, threads, talk)
+    if pairs is not None:
         of_pairs(pairs, desk.model.config)
+    elif share is not None:
+        rules.number_of(share, desk.model.config.num_hidden_layers)
     if found and found.about.get("weights") != desk.weights:
         if analysis:
             raise ConfigError(f"{place}: is an analysis of other weights ({found.about.get('model')}); analyse this model")
@@ -119,24 +119,22 @@ def plan(
     return desk.finish(found, made, refit, held_out, rivals, out or place)
 
 
-def _known(folder: Path, look: Look, required: bool) -> Analysis | None:
-    """The analysis in a folder, if it had what is named; raises ConfigError where it is `required` and had not."""
+def _at_hand(folder: Path, look: Look, required: bool) -> tuple[Analysis | None, dict[str, Any]]:
+    """The analysis in a folder if it had what is named, and every setting of the look.
+
+    Raises ConfigError where it is `required` and had not, and where its text is known by its name alone.
+    """
     if not required and not (folder / "analysis.json").exists():
-        return None
+        return None, look.whole()
     found = Analysis.read(folder)
     strays = look.strays(found.about)
     if strays and required:
         raise ConfigError(f"{strays[0]}: the analysis in {folder} had {found.about[strays[0]]}; leave it out, or analyse anew")
-    return None if strays else found
-
-
-def _text(look: Look, found: Analysis | None, folder: Path) -> dict[str, Any]:
-    """Every setting of the look at hand."""
-    if found is None:
-        return look.whole()
+    if strays:
+        return None, look.whole()
     if look.data is None and not _corpus.comes_along(found.about["data"]):
         raise ConfigError(f"data: the analysis in {folder} looked at '{found.about['data']}'; name that text")
-    return look.whole(found.about)
+    return found, look.whole(found.about)
 
 
 class _Desk:

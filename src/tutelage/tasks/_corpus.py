@@ -18,7 +18,7 @@ def documents(data: str, column: str = "text") -> list[str]:
     Plain files may be gzipped. Raises DataError for what is missing, unreadable, or without text.
     """
     path = Path(data).expanduser()
-    if data in _sources.MOVIES:
+    if comes_along(data):
         return _sources.movies(data).parts["train"]().texts
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file() and is_plain(f))
