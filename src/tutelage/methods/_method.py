@@ -285,6 +285,11 @@ def over_labelled(f: Callable[..., Tensor], student: Seen, see: See, *, weight: 
     return Term(total, "label", weight)
 
 
+def on_labels(see: See, weight: float = 1.0, who: str = "student") -> dict[str, Term]:
+    """The task's label loss of a role; nothing where the weight is 0."""
+    return {"label": see.task.label_term(see(who), see.batch, weight=weight)} if weight else {}
+
+
 def cut(steps: int, parts: int) -> list[int]:
     """A number of steps in so many nearly equal parts, none empty where there are enough."""
     edges = [i * steps // parts for i in range(parts + 1)]

@@ -17,8 +17,7 @@ from .. import schedules
 from ..config import Count, settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, Needs, See, Stage, Turn, scaled_distance
-from .finetune import Finetune
+from ._method import Facts, Method, Needs, See, Stage, Turn, on_labels, scaled_distance
 
 MOST = 10
 """Temperatures where no number is given: one an epoch, and no more than the papers took."""
@@ -53,7 +52,7 @@ class Annealing(Method):
         start: Literal["best", "last"] = "best" if self.reload else "last"
         return [
             Stage("anneal", (Turn(match),), first),
-            Stage("label", (Turn(Finetune().terms),), second, teacher=None, start_from=start, optimizer=self.optimizer),
+            Stage("label", (Turn(on_labels),), second, teacher=None, start_from=start, optimizer=self.optimizer),
         ]
 
 

@@ -17,9 +17,8 @@ from .. import schedules
 from ..config import Count, settings
 from ..rows import Seen, Term
 from ._generator import Adversary
-from ._method import Facts, Method, Needs, See, Stage, Turn, scaled_distance
+from ._method import Facts, Method, Needs, See, Stage, Turn, on_labels, scaled_distance
 from .annealing import temperatures, two_stages
-from .finetune import Finetune
 
 
 @settings
@@ -56,7 +55,7 @@ class Combined(Adversary, Method):
         def learn(see: See, written: Callable[[], dict[str, Seen]]) -> dict[str, Term]:
             phi = schedules.annealed(see.progress.step, see.progress.steps, levels)
             if self.form == "bert":
-                other = {"label": see.task.label_term(see.student, see.batch, weight=0.5)}
+                other = on_labels(see, 0.5)
             else:
                 seen = written()
                 other = {"written": scaled_distance(see, seen["student"], seen["teacher"], phi, weight=0.5)}
@@ -70,5 +69,5 @@ class Combined(Adversary, Method):
             turns = self.turns(facts, apart, learn)
         turns = (*turns[:-1], dataclasses.replace(turns[-1], dropout=self.dropout))
         before = self.preparation(facts) if self.form == "roberta" else []
-        label = Turn(Finetune().terms, dropout=self.dropout)
+        label = Turn(on_labels, dropout=self.dropout)
         return [*before, Stage("anneal", turns, first), Stage("label", (label,), second, teacher=None, start_from="best")]

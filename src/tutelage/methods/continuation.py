@@ -16,7 +16,7 @@ from .. import schedules
 from ..config import Count, NonNegative, settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, scaled_distance
+from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, on_labels, scaled_distance
 from .annealing import temperatures
 
 
@@ -58,9 +58,7 @@ class Continuation(Method):
 
         def terms(see: See) -> dict[str, Term]:
             psi, phi = self.psi(see.progress), self.phi(see.progress, levels)
-            out = {}
-            if psi > 0:
-                out["label"] = see.task.label_term(see.student, see.batch, weight=psi)
+            out = on_labels(see, psi)
             if psi < 1:
                 out["match"] = scaled_distance(see, see.student, see.teacher, phi, margin=self.margin, weight=1 - psi)
             return out

@@ -12,7 +12,7 @@ from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, See, Stage, one_of_several, over_rows
+from ._method import Facts, Method, See, Stage, on_labels, one_of_several, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +61,4 @@ class Dist(Method):
         if self.intra_weight:
             whole = over_rows(intra, see.student, see.teacher, see, weight=self.intra_weight * square)
             out["intra"] = Term(whole.sum, whole.unit, whole.weight, "step")
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return out | on_labels(see, self.hard_weight)

@@ -12,7 +12,7 @@ from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, See, Stage, one_of_several, over_rows
+from ._method import Facts, Method, See, Stage, on_labels, one_of_several, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,4 @@ class Dkd(Method):
             weights = {"target": self.target_weight, "others": self.others_weight}
             return losses.decoupled(s, t, truth, temperature=self.temperature, allowed=allowed, **weights)
 
-        out = {"soft": over_rows(distance, see.student, see.teacher, see)}
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return {"soft": over_rows(distance, see.student, see.teacher, see)} | on_labels(see, self.hard_weight)

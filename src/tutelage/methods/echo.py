@@ -18,7 +18,7 @@ from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Inside, Sparse, Term
-from ._method import Facts, Method, Needs, See, Stage, Turn, one_of_several, over_rows
+from ._method import Facts, Method, Needs, See, Stage, Turn, on_labels, one_of_several, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ class Echo(Method):
         return losses.divergence(s, t, temperature=self.temperature, allowed=allowed)
 
     def terms(self, see: See) -> dict[str, Term]:
-        return {"label": see.task.label_term(see.student, see.batch)}
+        return on_labels(see)
 
 
 def _within(layers: set[int], name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..config import settings
 from ..rows import Term
-from ._method import Method, See
+from ._method import Method, See, on_labels
 
 
 @settings
@@ -19,4 +19,4 @@ class Finetune(Method):
     uses_teacher = False
 
     def terms(self, see: See) -> dict[str, Term]:
-        return {"label": see.task.label_term(see.student, see.batch)}
+        return on_labels(see)

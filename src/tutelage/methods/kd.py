@@ -16,7 +16,7 @@ from pydantic import Field
 from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, Needs, See, Stage, one_of_several, over_rows, scaled_distance
+from ._method import Facts, Method, Needs, See, Stage, on_labels, one_of_several, over_rows, scaled_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,10 +61,7 @@ class Kd(Method):
         return Needs(raw_logits=self.form == "mse", few=few, temperature=self.temperature)
 
     def terms(self, see: See) -> dict[str, Term]:
-        out = {"soft": self.soft(see)}
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return {"soft": self.soft(see)} | on_labels(see, self.hard_weight)
 
     def soft(self, see: See) -> Term:
         """The weighted distance to the teacher."""
@@ -85,6 +82,4 @@ def soft_and_label(see: See, *, temperature: float, soft_weight: float, hard_wei
     """Distillation as its first paper has it, for the role `who`: the tempered distance to the teacher, and the labels."""
     distance = functools.partial(losses.soft_targets, temperature=temperature)
     out = {"soft": over_rows(distance, see(who), see.teacher, see, weight=soft_weight)} if soft_weight else {}
-    if hard_weight:
-        out["label"] = see.task.label_term(see(who), see.batch, weight=hard_weight)
-    return out
+    return out | on_labels(see, hard_weight, who)

@@ -13,7 +13,7 @@ from pydantic import Field
 from .. import losses
 from ..config import settings
 from ..rows import Term
-from ._method import Facts, Method, See, Stage, one_of_several, over_labelled
+from ._method import Facts, Method, See, Stage, on_labels, one_of_several, over_labelled
 
 
 @settings
@@ -31,7 +31,5 @@ class LabelSmoothing(Method):
         return super().stages(facts)
 
     def terms(self, see: See) -> dict[str, Term]:
-        return {
-            "label": see.task.label_term(see.student, see.batch, weight=1 - self.alpha),
-            "uniform": over_labelled(losses.uniform_cross_entropy, see.student, see, weight=self.alpha),
-        }
+        uniform = over_labelled(losses.uniform_cross_entropy, see.student, see, weight=self.alpha)
+        return on_labels(see, 1 - self.alpha) | {"uniform": uniform}

@@ -15,7 +15,7 @@ from .. import losses
 from ..config import NonNegative, settings
 from ..rows import Seen, Term
 from ._generator import Adversary
-from ._method import Facts, Method, See, Stage, over_rows
+from ._method import Facts, Method, See, Stage, on_labels, over_rows
 
 
 @settings
@@ -47,6 +47,4 @@ class Mate(Adversary, Method):
             out["written"] = self._distance(see, seen["student"], seen["teacher"], self.written_weight)
         if self.soft_weight:
             out["soft"] = self._distance(see, see.student, see.teacher, self.soft_weight)
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return out | on_labels(see, self.hard_weight)

@@ -17,9 +17,8 @@ from pydantic import Field
 from .. import losses, schedules
 from ..config import Count, NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, Needs, RoleSpec, See, Stage, Turn, over_rows, scaled_distance
+from ._method import Facts, Method, Needs, RoleSpec, See, Stage, Turn, on_labels, over_rows, scaled_distance
 from .annealing import temperatures, two_stages
-from .finetune import Finetune
 from .rco import along_the_route, chosen
 
 
@@ -70,7 +69,7 @@ class ProKd(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         first, second = two_stages(facts, self.label_share)
-        label = Stage("label", (Turn(Finetune().terms),), second, teacher=None, start_from=":best")
+        label = Stage("label", (Turn(on_labels),), second, teacher=None, start_from=":best")
         if self.teacher == "checkpoints":
             numbers = chosen(self.checkpoints, "checkpoints", facts, first)
 
@@ -94,9 +93,7 @@ class ProKd(Method):
             out = {"follow": over_rows(distance, see.student, guide, see)}
         else:
             out = {"follow": scaled_distance(see, see.student, guide, self._scale(see, level, levels))}
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return out | on_labels(see, self.hard_weight)
 
     def _scale(self, see: See, level: int | None, levels: int) -> float:
         """What the guide's logits are multiplied by, at level 1 (the smoothest) to `levels` (as they are)."""

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..config import Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, RoleSpec, See, Stage, Turn
+from ._method import Facts, Method, RoleSpec, See, Stage, Turn, on_labels
 from .kd import soft_and_label
 
 
@@ -33,13 +33,9 @@ class SelfKd(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         return [
-            Stage("copy", (Turn(_labels, role="copy"),), facts.steps, teacher=None),
+            Stage("copy", (Turn(lambda see: on_labels(see, who="copy"), role="copy"),), facts.steps, teacher=None),
             Stage("train", (Turn(self.terms),), facts.steps, teacher="copy"),
         ]
 
     def terms(self, see: See) -> dict[str, Term]:
         return soft_and_label(see, temperature=self.temperature, soft_weight=self.alpha, hard_weight=1 - self.alpha)
-
-
-def _labels(see: See) -> dict[str, Term]:
-    return {"label": see.task.label_term(see("copy"), see.batch)}

@@ -13,7 +13,7 @@ from .. import losses
 from ..config import NonNegative, Positive, settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, See, Stage, one_of_several, over_rows
+from ._method import Facts, Method, See, Stage, on_labels, one_of_several, over_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,4 @@ class Standardized(Method):
             s, t = (losses.standardized(x, allowed) for x in (s, t))
             return losses.divergence(s, t, temperature=self.temperature, allowed=allowed)
 
-        out = {"soft": over_rows(distance, see.student, see.teacher, see, weight=self.soft_weight)}
-        if self.hard_weight:
-            out["label"] = see.task.label_term(see.student, see.batch, weight=self.hard_weight)
-        return out
+        return {"soft": over_rows(distance, see.student, see.teacher, see, weight=self.soft_weight)} | on_labels(see, self.hard_weight)

@@ -15,7 +15,7 @@ from pydantic import Field
 from .. import losses
 from ..config import Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, See, Stage, one_of_several, over_labelled
+from ._method import Facts, Method, See, Stage, on_labels, one_of_several, over_labelled
 
 
 @settings
@@ -38,7 +38,4 @@ class TfReg(Method):
 
     def terms(self, see: See) -> dict[str, Term]:
         virtual = functools.partial(losses.virtual_teacher, correct=self.correct, temperature=self.temperature)
-        return {
-            "label": see.task.label_term(see.student, see.batch, weight=1 - self.alpha),
-            "virtual": over_labelled(virtual, see.student, see, weight=self.alpha),
-        }
+        return on_labels(see, 1 - self.alpha) | {"virtual": over_labelled(virtual, see.student, see, weight=self.alpha)}
