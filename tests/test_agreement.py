@@ -51,7 +51,7 @@ def test_by_hand():
     assert agreement.alpha(two) == pytest.approx(1 - (2 / 8) / (2 * 3 * 5 / (8 * 7)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables())
 def test_alpha_is_krippendorffs_packages(found):
     krippendorff = pytest.importorskip("krippendorff")
@@ -64,7 +64,7 @@ def test_alpha_is_krippendorffs_packages(found):
         assert same(mine, krippendorff.alpha(data, level_of_measurement="nominal"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables(missing=False))
 def test_kappas_are_statsmodels(found):
     counts = agreement._counts(found)
@@ -84,7 +84,7 @@ def test_what_is_not_defined_is_nan_without_a_warning():
     assert math.isnan(agreement.raw(np.full((2, 3), NO)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables())
 def test_alpha_is_nan_where_a_reason_is_given(found):
     assert math.isnan(agreement.alpha(found)) == (agreement.undefined(found) is not None)
@@ -92,7 +92,7 @@ def test_alpha_is_nan_where_a_reason_is_given(found):
     assert agreement.undefined(np.zeros((2, 5), dtype=int)).startswith("all ratings have the same value")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables(), st.randoms(use_true_random=False))
 def test_a_figure_of_drawn_units_is_that_of_the_table_with_each_so_often(found, draw):
     """What `interval` draws by counts is the bootstrap that repeats columns."""

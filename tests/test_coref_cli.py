@@ -123,7 +123,7 @@ def test_the_page_shows_every_text_as_it_is_whatever_it_holds(tmp_path):
     assert all(a["href"][1:] in anchors for a in found.all("a"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents(text=True, crossing=True))
 def test_pieces_are_nested_whatever_crosses_and_spell_the_text(document):
     mentions = [coreference.Mention(span, n, 0, False, "") for n, cluster in enumerate(document.clusters, 1) for span in cluster]

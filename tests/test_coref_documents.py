@@ -86,7 +86,7 @@ def test_a_mention_inside_a_word_cuts_the_word_and_white_space_at_its_edges_is_l
         of_text("d", " \n ")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=80))
 def test_splitting_any_text_leaves_no_sign_out_and_keeps_the_order(text):
     sentences, offsets = split(text)
@@ -95,7 +95,7 @@ def test_splitting_any_text_leaves_no_sign_out_and_keeps_the_order(text):
     assert all(words for words in sentences)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(documents(text=True, crossing=True), st.lists(st.integers(0, 40), max_size=6))
 def test_cutting_words_leaves_every_mention_where_it_was_in_the_text(document, points):
     made = cut(document, [p for p in points if p <= len(document.text)])

@@ -94,7 +94,7 @@ def test_the_reference_scorers_files_are_read_as_its_own_code_reads_them():
             assert found.clusters == tuple(sorted(tuple(sorted(map(tuple, c))) for c in case[f"{side}_clusters"])), case["id"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents(), documents(name="e_2"))
 def test_nested_clusters_come_back_from_every_format(tmp_path, one, two):
     many = [one, two]
@@ -103,7 +103,7 @@ def test_nested_clusters_come_back_from_every_format(tmp_path, one, two):
     assert [dataclasses.replace(d, text=None, offsets=None) for d in again(tmp_path, many, ".conllu")] == many
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents(text=True))
 def test_texts_come_back_exactly_from_json_lines_and_from_universal_dependencies(tmp_path, one):
     assert again(tmp_path, [one], ".jsonl") == [one]
@@ -112,7 +112,7 @@ def test_texts_come_back_exactly_from_json_lines_and_from_universal_dependencies
     assert found == one
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents(crossing=True))
 def test_brackets_lose_only_mentions_that_cross_and_say_so(tmp_path, one):
     assert again(tmp_path, [one], ".jsonl") == [one]

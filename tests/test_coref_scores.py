@@ -72,7 +72,7 @@ def test_a_corpus_of_all_cases_has_the_score_of_their_union():
     holds_for_the_union([key for key, _ in sides], [response for _, response in sides])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(documents(name="a"), documents(name="b"), documents(name="a"), documents(name="b"))
 def test_random_corpora_have_the_score_of_their_union_and_themselves_the_best(a, b, c, d):
     def stretched(one):

@@ -102,7 +102,7 @@ def codes(url: str, role: str, operation: schemathesis.schemas.APIOperation, exa
         cases |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     with visit(url, role) as client:
 
-        @settings(max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=cases)
         def send(case):
             if operation.path in ("/login", "/logout"):
