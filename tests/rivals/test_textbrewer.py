@@ -62,6 +62,7 @@ def test_the_hidden_term_over_real_tokens_is_their_masked_mean():
         student=Seen({}, hidden={0: student}),
         teacher=Seen({}, hidden={0: teacher}),
         maps={"0": torch.nn.Identity()},
+        task=types.SimpleNamespace(real=lambda batch: batch.inputs["attention_mask"]),
         batch=types.SimpleNamespace(inputs={"attention_mask": MASK}),
     )
     term = HiddenStates(attention=False)._match(see, [(0, 0)])["hidden"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tutelage import losses
+from tutelage.methods._method import See
 from tutelage.methods.dist import Dist
 from tutelage.methods.standardized import Standardized
 from tutelage.rows import Rows, Seen, Term
@@ -40,7 +41,8 @@ def ours(method: Any, s: torch.Tensor, t: torch.Tensor, gold: torch.Tensor) -> t
         return Term(losses.label_loss(seen.outputs["logits"], gold, kind="choice").sum(), "label", weight)
 
     task = types.SimpleNamespace(rows=lambda seen, batch: [Rows(seen.outputs["logits"], "choice", gold)], label_term=label_term)
-    see: Any = types.SimpleNamespace(student=Seen({"logits": s}), teacher=Seen({"logits": t}), task=task, batch=None)
+    sides = {"student": Seen({"logits": s}), "teacher": Seen({"logits": t})}
+    see = See(sides.__getitem__, dict, task, None, None, {})  # type: ignore[arg-type]
     total: Any = 0
     for term in method.terms(see).values():
         total = total + term.weight * term.sum / ROWS
