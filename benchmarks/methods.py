@@ -1,6 +1,7 @@
 """Every method on the same tasks, with the same budget and the same search, over seeds; resumable.
 
     python benchmarks/methods.py --tasks reviews,reviews_fresh --minutes 60      # go on from what the results file holds
+    python benchmarks/methods.py --tasks cifar10,reviews_fresh --picture methods.svg
     python benchmarks/methods.py --table                                         # what it holds, with intervals and tests
 
 A cell is one student: task, method, seed. Its learning rate is the best of three on dev, tried once for each task and method
@@ -23,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import tutelage
 from tutelage import records
+from tutelage.report import plots
 from tutelage.study import statistics
 
 RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
@@ -36,6 +39,12 @@ OTHERS = ("pro_kd", "rco", "takd", "mate", "backward", "label_smoothing", "tf_re
 MORE_CLASSES = ("dkd", "dist", "standardized")
 IMAGES = ("pro_kd", "rco", "takd", "backward", "label_smoothing", "tf_reg", "self_kd")
 """Of the others, those that need neither tokens nor attention."""
+OTHER = ("kd", "finetune")
+"""What each method is held against."""
+TITLES = {
+    "reviews": "Rotten Tomatoes, 2 of MiniLM's layers", "reviews_fresh": "Rotten Tomatoes, 2 fresh layers",
+    "rte": "RTE, 2 of MiniLM's layers", "cifar10": "CIFAR-10, fresh ResNet-8",
+}  # fmt: skip
 SEARCH_SEED = 1000
 SEARCH_SHARE = 0.5
 """Of the epochs, to try a rate."""
@@ -162,33 +171,58 @@ def interval(blocks: np.ndarray) -> tuple[float, float]:
     return statistics.over_seeds(draws)
 
 
-def table(task: str) -> list[str]:
-    """The task's rows in markdown."""
+def compared(task: str) -> list[dict[str, Any]]:
+    """Each method's accuracy, its differences to kd and to fine-tuning as (mean, low, high, p), and its training time."""
     cells: dict[str, dict[int, dict[str, Any]]] = {}
     for row in known():
         if row["task"] == task and row["seed"] != SEARCH_SEED:
             cells.setdefault(row["method"], {})[row["seed"]] = row
-    lines, tests = [], []
+    out, tests = [], []
     for method, own in cells.items():
         blocks = np.stack([bits(own[s]) for s in sorted(own)])
-        low, high = interval(blocks)
-        line = {"method": method, "seeds": len(own), "test": f"{100 * blocks.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"}
-        for other in ("kd", "finetune"):
+        one = {"method": method, "seeds": len(own), "test": (blocks.mean(), *interval(blocks))}
+        one["seconds"] = np.median([r["seconds"] for r in own.values()])
+        for other in OTHER:
             shared = sorted(set(own) & set(cells.get(other, {})))
-            if other != method and len(shared) > 1:
+            if method not in (other, "finetune") and len(shared) > 1:
                 gap = np.stack([bits(own[s]) - bits(cells[other][s]) for s in shared])
-                found = interval(gap)
-                p = statistics.difference(gap.mean(1))
-                line[other] = f"{100 * gap.mean():+.1f} ({100 * found[0]:.1f} to {100 * found[1]:.1f})"
-                tests.append((line, other, p))
-        line["seconds"] = f"{np.median([r['seconds'] for r in own.values()]):.0f}"
-        lines.append(line)
-    for (line, other, _), p in zip(tests, statistics.holm([t[2] for t in tests]), strict=True):
-        line[other] += f", p {p:.3f}"
-    head = ["method", "seeds", "test", "kd", "finetune", "seconds"]
-    titles = ["method", "seeds", "test accuracy, % (95 %)", "less kd, points", "less finetune, points", "training, s"]
-    out = [f"| {' | '.join(titles)} |", "|" + "---|" * len(head)]
-    return out + [f"| {' | '.join(str(line.get(k, '')) for k in head)} |" for line in lines]
+                tests.append((one, other, statistics.difference(gap.mean(1))))
+                one[other] = (gap.mean(), *interval(gap))
+        out.append(one)
+    for (one, other, _), p in zip(tests, statistics.holm([t[2] for t in tests]), strict=True):
+        one[other] += (p,)
+    return out
+
+
+def table(task: str) -> list[str]:
+    """The task's rows in markdown."""
+    lines = ["| method | seeds | test accuracy, % (95 %) | less kd, points | less finetune, points | training, s |", "|" + "---|" * 6]
+    for one in compared(task):
+        mean, low, high = (100 * x for x in one["test"])
+        gaps = [
+            f"{100 * one[o][0]:+.1f} ({100 * one[o][1]:.1f} to {100 * one[o][2]:.1f}), p {one[o][3]:.3f}" if o in one else "" for o in OTHER
+        ]
+        cells = [one["method"], str(one["seeds"]), f"{mean:.1f} ({low:.1f} to {high:.1f})", *gaps, f"{one['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def picture(tasks: list[str]) -> Figure:
+    """A panel a task: each method's difference to fine-tuning with its interval, the best on top; filled where that is clear of 0."""
+    found = [sorted((one for one in compared(task) if "finetune" in one), key=lambda one: one["finetune"][0]) for task in tasks]
+    figure, panels = plots.panels(8.0, 0.8 + 0.24 * max(map(len, found)), columns=len(tasks), shared=False)
+    for axes, task, many in zip(panels, tasks, found, strict=True):
+        axes.axvline(0, color=plots.LIGHT["muted"], linewidth=0.8)
+        for i, one in enumerate(many):
+            mean, low, high, _ = (100 * x for x in one["finetune"])
+            colour = plots.SERIES[1] if low * high > 0 else plots.SERIES[0]
+            axes.plot([low, high], [i, i], color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot([mean], [i], "o", color=colour, markersize=5, markerfacecolor=colour if low * high > 0 else plots.LIGHT["paper"])
+        axes.set_yticks(range(len(many)), [f"{one['method']} ({one['seeds']})" for one in many])
+        axes.set_title(TITLES[task])
+        axes.grid(axis="x")
+        axes.set_xlabel("test accuracy less fine-tuning's, points")
+    return figure
 
 
 def main() -> None:
@@ -200,11 +234,14 @@ def main() -> None:
     parser.add_argument("--data", default="", help="folder of public data for cifar10; GLUE is found by TUTELAGE_DATA")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--picture", type=Path, help="an SVG file of what the tasks' cells say")
     given = parser.parse_args()
     if given.table:
         for task in given.tasks.split(","):
             print(f"\n**{task}**\n", *table(task), sep="\n")
-    else:
+    if given.picture:
+        given.picture.write_text(plots.svg(lambda: picture(given.tasks.split(","))))
+    if not (given.table or given.picture):
         work(given)
 
 
