@@ -52,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "annealing": {"label_share": 0.25}, "combined": {"label_share": 0.25, "prepare": 100},
     "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
 }  # fmt: skip
+BY_TASK = {"cifar10": {"takd": {"assistant": "resnet14"}}}
 TEXT_TEACHER = {"model": "minilm", "train": {"epochs": 2, "learning_rate": 2e-4}, "checkpoints": 4}
 TASKS: dict[str, dict[str, Any]] = {
     "reviews": {
@@ -92,7 +93,7 @@ def methods(task: str) -> dict[str, int]:
 
 def configuration(task: str, method: str) -> dict[str, Any]:
     """Everything that decides a cell but its seed."""
-    return {**TASKS[task], "method": {"kind": method, **SETTINGS.get(method, {})}}
+    return {**TASKS[task], "method": {"kind": method, **SETTINGS.get(method, {}), **BY_TASK.get(task, {}).get(method, {})}}
 
 
 def recipe(task: str, method: str, seed: int, rate: float, data: str) -> dict[str, Any]:

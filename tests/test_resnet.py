@@ -39,7 +39,9 @@ def by_hand(n: int, labels: int = 10) -> int:
     return total + 64 * labels + labels
 
 
-@pytest.mark.parametrize(("name", "n", "known"), [("resnet8", 1, 78042), ("resnet20", 3, 272474), ("resnet110", 18, 1730714)])
+@pytest.mark.parametrize(
+    ("name", "n", "known"), [("resnet8", 1, 78042), ("resnet14", 2, 175258), ("resnet20", 3, 272474), ("resnet110", 18, 1730714)]
+)
 def test_parameters_of_the_resnets_are_those_counted_by_hand(name, n, known):
     model = resnet.ConvNetForImageClassification(resnet.named(name))
     assert cost.parameters(model)["total"] == by_hand(n) == known

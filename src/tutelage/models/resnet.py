@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-RESNETS = {f"resnet{6 * n + 2}": [[width] * n for width in (16, 32, 64)] for n in (1, 3, 5, 7, 9, 18)}
+RESNETS = {f"resnet{6 * n + 2}": [[width] * n for width in (16, 32, 64)] for n in (1, 2, 3, 4, 5, 7, 9, 18)}
 """Name -> widths of the residual units, a list a stage."""
 
 Plain = tuple[list[list[int]], list[int]]

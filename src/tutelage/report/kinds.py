@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
-ARCHITECTURES = (*(f"resnet{depth}" for depth in (8, 20, 32, 44, 56, 110)), *(f"plane{depth}" for depth in (2, 4, 6, 8, 10)))
+ARCHITECTURES = (*(f"resnet{depth}" for depth in (8, 14, 20, 26, 32, 44, 56, 110)), *(f"plane{depth}" for depth in (2, 4, 6, 8, 10)))
 """Names that stand for a shape with random weights, not for a model."""
 
 IMAGE_CODE = """\
