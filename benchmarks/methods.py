@@ -50,7 +50,7 @@ SEARCH_SHARE = 0.5
 """Of the epochs, to try a rate."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "annealing": {"label_share": 0.25}, "combined": {"label_share": 0.25, "prepare": 100},
-    "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
+    "backward": {"step_size": 0.1}, "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
 }  # fmt: skip
 BY_TASK = {"cifar10": {"takd": {"assistant": "resnet14"}}}
 TEXT_TEACHER = {"model": "minilm", "train": {"epochs": 2, "learning_rate": 2e-4}, "checkpoints": 4}

@@ -30,7 +30,7 @@ class Backward(Method):
 
     name = "backward"
 
-    step_size: Positive = 0.1
+    step_size: Positive = 0.01
     """How far a step moves a row: times the gradient, or with `relative` in units of the typical size of the input."""
     steps: Count = 3
     """Steps of ascent, each from where the last one ended, the first from the original row."""
