@@ -39,7 +39,7 @@ OTHERS = ("pro_kd", "rco", "takd", "mate", "backward", "label_smoothing", "tf_re
 MORE_CLASSES = ("dkd", "dist", "standardized")
 IMAGES = ("pro_kd", "rco", "takd", "backward", "label_smoothing", "tf_reg", "self_kd")
 """Of the others, those that need neither tokens nor attention."""
-OTHER = ("kd", "finetune")
+BASES = ("kd", "finetune")
 """What each method is held against."""
 TITLES = {
     "reviews": "Rotten Tomatoes, 2 of MiniLM's layers", "reviews_fresh": "Rotten Tomatoes, 2 fresh layers",
@@ -53,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "backward": {"step_size": 0.1}, "mate": {"prepare": 100}, "pro_kd": {"label_share": 0.25},
 }  # fmt: skip
 BY_TASK = {"cifar10": {"takd": {"assistant": "resnet14"}}}
+"""Settings that a task adds: layers of a ResNet cannot be left out for an assistant."""
 TEXT_TEACHER = {"model": "minilm", "train": {"epochs": 2, "learning_rate": 2e-4}, "checkpoints": 4}
 TASKS: dict[str, dict[str, Any]] = {
     "reviews": {
@@ -183,7 +184,7 @@ def compared(task: str) -> list[dict[str, Any]]:
         blocks = np.stack([bits(own[s]) for s in sorted(own)])
         one = {"method": method, "seeds": len(own), "test": (blocks.mean(), *interval(blocks))}
         one["seconds"] = np.median([r["seconds"] for r in own.values()])
-        for other in OTHER:
+        for other in BASES:
             shared = sorted(set(own) & set(cells.get(other, {})))
             if method not in (other, "finetune") and len(shared) > 1:
                 gap = np.stack([bits(own[s]) - bits(cells[other][s]) for s in shared])
@@ -195,30 +196,30 @@ def compared(task: str) -> list[dict[str, Any]]:
     return out
 
 
-def table(task: str) -> list[str]:
-    """The task's rows in markdown."""
+def table(found: list[dict[str, Any]]) -> list[str]:
+    """What `compared` found, in markdown."""
     lines = ["| method | seeds | test accuracy, % (95 %) | less kd, points | less finetune, points | training, s |", "|" + "---|" * 6]
-    for one in compared(task):
+    for one in found:
         mean, low, high = (100 * x for x in one["test"])
         gaps = [
-            f"{100 * one[o][0]:+.1f} ({100 * one[o][1]:.1f} to {100 * one[o][2]:.1f}), p {one[o][3]:.3f}" if o in one else "" for o in OTHER
+            f"{100 * one[o][0]:+.1f} ({100 * one[o][1]:.1f} to {100 * one[o][2]:.1f}), p {one[o][3]:.3f}" if o in one else "" for o in BASES
         ]
         cells = [one["method"], str(one["seeds"]), f"{mean:.1f} ({low:.1f} to {high:.1f})", *gaps, f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def picture(tasks: list[str]) -> Figure:
+def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
     """A panel a task: each method's difference to fine-tuning with its interval, the best on top; filled where that is clear of 0."""
-    found = [sorted((one for one in compared(task) if "finetune" in one), key=lambda one: one["finetune"][0]) for task in tasks]
-    figure, panels = plots.panels(8.0, 0.8 + 0.24 * max(map(len, found)), columns=len(tasks), shared=False)
-    for axes, task, many in zip(panels, tasks, found, strict=True):
+    lines = {task: sorted((one for one in many if "finetune" in one), key=lambda one: one["finetune"][0]) for task, many in found.items()}
+    figure, panels = plots.panels(8.0, 0.8 + 0.24 * max(map(len, lines.values())), columns=len(lines), shared=False)
+    for axes, (task, many) in zip(panels, lines.items(), strict=True):
         axes.axvline(0, color=plots.LIGHT["muted"], linewidth=0.8)
         for i, one in enumerate(many):
             mean, low, high, _ = (100 * x for x in one["finetune"])
-            colour = plots.SERIES[1] if low * high > 0 else plots.SERIES[0]
+            colour, inside = (plots.SERIES[1],) * 2 if low * high > 0 else (plots.SERIES[0], plots.LIGHT["paper"])
             axes.plot([low, high], [i, i], color=colour, linewidth=1.6, solid_capstyle="butt")
-            axes.plot([mean], [i], "o", color=colour, markersize=5, markerfacecolor=colour if low * high > 0 else plots.LIGHT["paper"])
+            axes.plot([mean], [i], "o", color=colour, markersize=5, markerfacecolor=inside)
         axes.set_yticks(range(len(many)), [f"{one['method']} ({one['seeds']})" for one in many])
         axes.set_title(TITLES[task])
         axes.grid(axis="x")
@@ -237,13 +238,14 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--picture", type=Path, help="an SVG file of what the tasks' cells say")
     given = parser.parse_args()
-    if given.table:
-        for task in given.tasks.split(","):
-            print(f"\n**{task}**\n", *table(task), sep="\n")
-    if given.picture:
-        given.picture.write_text(plots.svg(lambda: picture(given.tasks.split(","))))
     if not (given.table or given.picture):
-        work(given)
+        return work(given)
+    found = {task: compared(task) for task in given.tasks.split(",")}
+    if given.table:
+        for task in found:
+            print(f"\n**{task}**\n", *table(found[task]), sep="\n")
+    if given.picture:
+        given.picture.write_text(plots.svg(lambda: picture(found)))
 
 
 if __name__ == "__main__":
