@@ -42,8 +42,8 @@ IMAGES = ("pro_kd", "rco", "takd", "backward", "label_smoothing", "tf_reg", "sel
 BASES = ("kd", "finetune")
 """What each method is held against."""
 TITLES = {
-    "reviews": "Rotten Tomatoes, 2 of MiniLM's layers", "reviews_fresh": "Rotten Tomatoes, 2 fresh layers",
-    "rte": "RTE, 2 of MiniLM's layers", "cifar10": "CIFAR-10, fresh ResNet-8",
+    "reviews": "Rotten Tomatoes, kept layers", "reviews_fresh": "Rotten Tomatoes, fresh layers",
+    "rte": "RTE, kept layers", "cifar10": "CIFAR-10, fresh ResNet-8",
 }  # fmt: skip
 SEARCH_SEED = 1000
 SEARCH_SHARE = 0.5
@@ -212,7 +212,7 @@ def table(found: list[dict[str, Any]]) -> list[str]:
 def picture(found: dict[str, list[dict[str, Any]]]) -> Figure:
     """A panel a task: each method's difference to fine-tuning with its interval, the best on top; filled where that is clear of 0."""
     lines = {task: sorted((one for one in many if "finetune" in one), key=lambda one: one["finetune"][0]) for task, many in found.items()}
-    figure, panels = plots.panels(8.0, 0.8 + 0.24 * max(map(len, lines.values())), columns=len(lines), shared=False)
+    figure, panels = plots.panels(4.0 * len(lines), 0.8 + 0.24 * max(map(len, lines.values())), columns=len(lines), shared=False)
     for axes, (task, many) in zip(panels, lines.items(), strict=True):
         axes.axvline(0, color=plots.LIGHT["muted"], linewidth=0.8)
         for i, one in enumerate(many):
