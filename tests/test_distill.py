@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 from parts import recipe, save_tiny, sentences, write_reviews
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from tutelage import distill, records
 from tutelage.engine.talk import Talk
@@ -55,6 +56,18 @@ def test_the_record_holds_settings_hashes_and_results_that_the_examples_add_up_t
         assert len(model["weights"]) == 64 and model["test"]["rows"] == len(rows) == record["data"]["rows"]["test"]
     assert [c["b"] for c in record["comparisons"]] == ["teacher", "finetune"]
     assert (result.folder / "report.html").read_text().startswith("<!")
+
+
+def test_a_finished_run_leaves_no_model_and_no_tokenizer_behind(done):
+    result, _, folder = done
+
+    def alive():
+        gc.collect()
+        return sum(issubclass(type(thing), PreTrainedTokenizerBase | torch.nn.Module) for thing in gc.get_objects())
+
+    before = alive()
+    distill(str(result.folder / "recipe.yaml"), ["seed=5"], out=folder / "alone", store=folder / "store")
+    assert alive() == before
 
 
 def test_the_models_learn(done):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import hashlib
 import importlib.util
 import json
 import logging
 import re
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -254,16 +254,19 @@ def weights_digest(model: nn.Module) -> str:
     return out.hexdigest()
 
 
-@functools.lru_cache(maxsize=16)
+_digests: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
 def tokenizer_digest(tokenizer: Any) -> str:
     """What tells tokenizers apart: their definition without the padding and truncation set for a call; '' for none."""
     if tokenizer is None:
         return ""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return records.digest(tokenizer.get_vocab())
-    whole = json.loads(backend.to_str())
-    return records.digest({k: v for k, v in whole.items() if k not in ("padding", "truncation")})
+    if tokenizer not in _digests:
+        whole = tokenizer.get_vocab()
+        if backend := getattr(tokenizer, "backend_tokenizer", None):
+            whole = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
+        _digests[tokenizer] = records.digest(whole)
+    return _digests[tokenizer]
 
 
 class _sentences:
