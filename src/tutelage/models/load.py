@@ -262,9 +262,10 @@ def tokenizer_digest(tokenizer: Any) -> str:
     if tokenizer is None:
         return ""
     if tokenizer not in _digests:
-        whole = tokenizer.get_vocab()
         if backend := getattr(tokenizer, "backend_tokenizer", None):
             whole = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
+        else:
+            whole = tokenizer.get_vocab()
         _digests[tokenizer] = records.digest(whole)
     return _digests[tokenizer]
 
