@@ -41,7 +41,8 @@ def test_numbers_in_exponent_form_are_numbers():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("method.temperture=3", "method.temperture: no such setting; did you mean 'temperature'?"),
+        ("method.temperture=3", "method.temperture: no such setting of 'kd'; did you mean 'temperature'?"),
+        ("method={kind: annealing, temperature: 2}", "method.temperature: no such setting of 'annealing'; did you mean 'max_temperature'?"),
         ("method={kind: kd, temperature: 0}", "method.temperature: must be above 0; got 0"),
         ("method.temperature=warm", "method.temperature: must be a number; got 'warm'"),
         ("method=kdd", "method.kind: no method 'kdd'; did you mean 'kd'? (annealing, backward, "),

@@ -76,7 +76,7 @@ def test_claims_workers_and_layout_are_no_part_of_what_identifies_a_study(study)
     [
         ({"axes": {"train.learning_rat": [0.1]}}, "axes.train.learning_rat: no such setting; did you mean 'learning_rate'?"),
         ({"axes": {"method": ["kd", "kdd"]}}, "axes.method: no method 'kdd'"),
-        ({"axes": {"how": {"a": {"method.temperatur": 2}, "b": {}}}}, "axes.how.a.method.temperatur: no such setting"),
+        ({"axes": {"how": {"a": {"method.temperatur": 2}, "b": {}}}}, "axes.how.a.method.temperatur: no such setting of 'kd'"),
         ({"axes": {}}, "axes: names none, so the grid is empty"),
         ({"axes": {"method": []}}, "axes.method: has no values, so the grid is empty"),
         ({"axes": {"method": ["kd"]}, "skip": [{"method": "kd"}]}, "the grid is empty"),

@@ -130,7 +130,8 @@ def _build(cls: Any, tree: Any, path: tuple[Any, ...], faults: list[tuple[str, s
     if tree.get("kind") and tree["kind"] == _name(cls):
         tree = {k: v for k, v in tree.items() if k != "kind"}
     hints, values, before = get_type_hints(cls, include_extras=True), {}, len(faults)
-    faults.extend((_dotted((*path, key)), f"no such setting{near(key, fields)}") for key in tree if key not in fields)
+    of = f" of '{kind}'" if (kind := _name(cls)) else ""
+    faults.extend((_dotted((*path, key)), f"no such setting{of}{near(key, fields)}") for key in tree if key not in fields)
     for name, field in fields.items():
         if name in tree:
             values[name] = _value(hints[name], tree[name], (*path, name), faults)
