@@ -127,10 +127,10 @@ def _build(cls: Any, tree: Any, path: tuple[Any, ...], faults: list[tuple[str, s
         faults.append((_dotted(path), f"settings are a mapping; got {tree!r}"))
         return None
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    if tree.get("kind") and tree["kind"] == _name(cls):
+    if (kind := _name(cls)) and tree.get("kind") == kind:
         tree = {k: v for k, v in tree.items() if k != "kind"}
     hints, values, before = get_type_hints(cls, include_extras=True), {}, len(faults)
-    of = f" of '{kind}'" if (kind := _name(cls)) else ""
+    of = f" of '{kind}'" if kind else ""
     faults.extend((_dotted((*path, key)), f"no such setting{of}{near(key, fields)}") for key in tree if key not in fields)
     for name, field in fields.items():
         if name in tree:
