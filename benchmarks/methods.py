@@ -180,7 +180,8 @@ def compared(task: str) -> list[dict[str, Any]]:
         if row["task"] == task and row["seed"] != SEARCH_SEED:
             cells.setdefault(row["method"], {})[row["seed"]] = row
     out, tests = [], []
-    for method, own in cells.items():
+    for method in (m for m in methods(task) if m in cells):
+        own = cells[method]
         blocks = np.stack([bits(own[s]) for s in sorted(own)])
         one = {"method": method, "seeds": len(own), "test": (blocks.mean(), *interval(blocks))}
         one["seconds"] = np.median([r["seconds"] for r in own.values()])
