@@ -215,7 +215,7 @@ def test_a_generator_with_another_vocabulary_is_refused_in_one_sentence(tmp_path
 
 
 def test_a_tokenizer_without_a_mask_is_refused_in_one_sentence():
-    with pytest.raises(ConfigError, match=r"^method\.generator: the student's tokenizer has no mask token[^\n]*$"):
+    with pytest.raises(ConfigError, match=r"^method: the student has no tokenizer with a mask token[^\n]*$"):
         Mate().roles(dataclasses.replace(FACTS, mask_token=None))
 
 

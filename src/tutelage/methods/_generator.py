@@ -41,7 +41,7 @@ class Adversary:
 
     def roles(self, facts: Facts) -> dict[str, RoleSpec]:
         if facts.mask_token is None:
-            raise ConfigError("method.generator: the student's tokenizer has no mask token to write over; take another method")
+            raise ConfigError("method: the student has no tokenizer with a mask token, which this method writes over; take another method")
         return {"generator": RoleSpec(start=self.generator or "teacher", head="masked_lm", setting="generator")}
 
     def needs(self, facts: Facts, stage: str) -> Needs:
