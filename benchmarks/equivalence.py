@@ -19,9 +19,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 import tutelage
+from tutelage.study import statistics
 
 PATHS = {
     "plain": ["train.precision=float32", "signals.precision=float32", "train.bucket=0", "signals.source=live"],
@@ -29,15 +29,6 @@ PATHS = {
     "small_pools": ["train.bucket=16"],
     "bfloat16": ["train.precision=bfloat16", "signals.precision=bfloat16"],
 }
-
-
-def equivalence(differences: np.ndarray, margin: float) -> dict[str, float]:
-    """TOST of paired differences: mean, 90 % t interval, and the larger of the two one-sided p-values."""
-    n, mean, error = len(differences), float(differences.mean()), float(stats.sem(differences))
-    low, high = stats.t.interval(0.90, n - 1, loc=mean, scale=error) if error else (mean, mean)
-    tests = [stats.ttest_1samp(differences, -margin, alternative="greater"), stats.ttest_1samp(differences, margin, alternative="less")]
-    p = max(float(t.pvalue) for t in tests) if error else float(abs(mean) >= margin)
-    return {"mean": mean, "low": float(low), "high": float(high), "p": p, "seeds": n, "margin": margin}
 
 
 def main() -> None:
@@ -65,8 +56,12 @@ def main() -> None:
             found[name].append(student["dev"]["accuracy"])
             seconds[name].append(student["training"]["seconds"])
             print(f"seed {seed} {name}: dev {found[name][-1]:.4f}, trained in {seconds[name][-1]:.1f} s", flush=True)
-    base = np.array(found[given.against])
-    results = {name: equivalence(np.array(found[name]) - base, given.margin) for name in paths if name != given.against}
+    results = {}
+    for name in (name for name in paths if name != given.against):
+        gaps = np.subtract(found[name], found[given.against])
+        low, high = statistics.mean_interval(gaps, 0.10)
+        p = statistics.equivalence(gaps, given.margin)
+        results[name] = {"mean": gaps.mean(), "low": low, "high": high, "p": p, "seeds": len(gaps), "margin": given.margin}
     print(json.dumps({"dev": found, "seconds": seconds, "against": given.against, "difference": results}))
 
 
