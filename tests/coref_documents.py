@@ -19,7 +19,7 @@ public = pytest.mark.skipif(not (DATA / "coref").is_dir(), reason="needs coref/ 
 scorer = pytest.mark.skipif(not (DATA / "coref-scorer").is_dir(), reason="needs coref-scorer/ below the folder TUTELAGE_DATA")
 
 NAMES, FILLERS = ("good", "bad", "film", "plot"), ("the", "a", "is", "was", "very", "not", "and")
-_WORDS = st.text(st.characters(exclude_categories=("Z", "C")), min_size=1, max_size=5)
+_WORDS = st.text(st.characters(exclude_categories=("Z", "C"), include_characters="\u00a0\u2009"), min_size=1, max_size=5)
 
 
 def quietly(path: Path) -> list[Document]:

@@ -1,7 +1,7 @@
 """Mentions as files of brackets hold them: a mention opens at one word and closes at another, each bracket by its entity's name.
 
 A closing bracket closes its entity's last open one, as the reference scorer has it, so mentions of one entity nest; two that cross
-(a < c <= b < d) cannot be written.
+(a < c < b < d) cannot be written.
 """
 
 from __future__ import annotations

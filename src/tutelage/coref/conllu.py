@@ -1,7 +1,8 @@
 """CoNLL-U files with coreference, as CorefUD and GUM have them: `Entity=(e1-person-1-` ... `e1)` in the last column.
 
 The first word of a mention carries its opening bracket with the entity's name and attributes in the order that `# global.Entity` says,
-the last word the closing one; brackets of a word stand one behind the other. Of the attributes only the name is read. The text is what
+the last word the closing one; brackets of a word stand one behind the other. Of the attributes only the name is read, the one that the
+head calls `eid` (`GRP` in GUM's own files); where it names none, a file's brackets are left out and warned of. The text is what
 the words and `SpaceAfter=No` spell, with UDPipe's `SpacesAfter` and `SpacesBefore` where there are any; sentences stand a space apart,
 paragraphs (`# newpar`) an empty line. A multiword token is spelled once: its words get their parts of it where they spell it, else all
 of it. Empty nodes are left out; a mention that begins or ends with one begins with the next word or ends with the last. A mention in
@@ -25,9 +26,11 @@ from ..errors import DataError
 from .brackets import Brackets, Marks, marks
 from .documents import NOBODY, Document
 
-_BRACKET = re.compile(r"\((?P<opens>[^()]+)(?P<alone>\))?|(?P<closes>[^()]+)\)")
+_BRACKET = re.compile(r"\((?P<opens>[^()]+)(?P<alone>\))?|(?<![^()])(?P<closes>[^()]+)\)")
 _PART = re.compile(r"\[(\d+)/(\d+)\]$")
-_ID = re.compile(r"(\d+)(?:([-.])(\d+))?$")
+_ID = re.compile(r"([0-9]{1,9})(?:([-.])([0-9]{1,9}))?$")
+_NAMES = ("eid", "GRP")
+"""What a head calls the attribute that names the entity."""
 _FIELDS = "eid-etype-head-other"
 _SPACES = {" ": r"\s", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
 """UDPipe's names of white space."""
@@ -40,6 +43,10 @@ class _Sentence:
 
     comments: dict[str, str] = dataclasses.field(default_factory=dict)
     rows: list[tuple[int, list[str]]] = dataclasses.field(default_factory=list)
+
+    def comment(self, word: str) -> str | None:
+        """The value of the comment that is this word, alone or with another behind it (`newpar`, `newpar id`); None without one."""
+        return next((value for key, value in self.comments.items() if key.split(" ")[0] == word), None)
 
 
 class _Reading:
@@ -57,11 +64,12 @@ class _Reading:
         self.misspelled: list[str] = []
         self.parted: list[str] = []
         self.labelled = False
+        self.nameless = 0
 
-    def add(self, sentence: _Sentence, place: int) -> None:
-        """Read a sentence; `place` is the field of an opening bracket that names the entity."""
+    def add(self, sentence: _Sentence, place: int | None) -> None:
+        """Read a sentence; `place` is the field of an opening bracket that names the entity, None where none does."""
         self.about |= {k.removeprefix("meta::"): v for k, v in sentence.comments.items() if k.startswith("meta::")}
-        if "newpar" in sentence.comments and self.text and not self.told:
+        if sentence.comment("newpar") is not None and self.text and not self.told:
             self.gap = _PARAGRAPH
         begin = len(self.text) + len(self.gap)
         self.sentences.append([])
@@ -104,14 +112,20 @@ class _Reading:
             self.gap = _spaces(notes["SpacesAfter"]) if self.told else "" if notes.get("SpaceAfter") == "No" else " "
             first = last + 1
 
-    def _entities(self, cell: str, where: str, place: int, *, empty: bool) -> None:
+    def _entities(self, cell: str, where: str, place: int | None, *, empty: bool) -> None:
         if _BRACKET.sub("", cell):
             raise DataError(f"{self.where}, {where}: 'Entity={cell}' is broken; brackets are (e1-person-1- to open and e1) to close")
+        if place is None:
+            self.nameless += bool(cell)
+            return
         self.labelled |= bool(cell)
         word = len(self.speakers)
         for found in _BRACKET.finditer(cell):
             fields = (found["opens"] or found["closes"]).split("-")
-            named = fields[place] if found["opens"] and place < len(fields) else fields[0]
+            if found["opens"] and not (place < len(fields) and fields[place]):
+                what = f"'({found['opens']}' has no name of an entity in field {place + 1}"
+                raise DataError(f"{self.where}, {where}: {what}, where '# global.Entity' puts it")
+            named = fields[place] if found["opens"] else fields[0]
             part = _PART.search(named)
             entity = named[: part.start()] if part else named
             if found["opens"] and (not part or part[1] == "1"):
@@ -129,6 +143,9 @@ class _Reading:
         if self.misspelled:
             said = f"sentences whose words do not spell their '# text': {len(self.misspelled)} (first {self.misspelled[0]})"
             warnings.warn(f"{self.where}: {said}; the words count", stacklevel=2)
+        if self.nameless:
+            named = f"'# global.Entity' names no attribute {' or '.join(_NAMES)}, so brackets do not say which entity they mean"
+            warnings.warn(f"{self.where}: {named}; those of {self.nameless} words are left out", stacklevel=2)
         clusters = self.brackets.clusters()
         return Document(
             self.name,
@@ -158,7 +175,7 @@ def _sentences(content: str) -> Iterator[_Sentence]:
         if line.startswith("#") and not now.rows:
             key, _, value = line[1:].partition("=")
             now.comments[key.strip()] = value.strip()
-        elif line.strip():
+        elif line.strip(" \t"):
             now.rows.append((number, line.split("\t")))
         elif now.rows:
             yield now
@@ -171,17 +188,19 @@ def read(content: str, path: Path) -> Iterator[Document]:
     Where neither `# global.Entity` nor an entity was seen, nobody has looked for mentions. Raises DataError with file, document and line.
     """
     now: _Reading | None = None
-    place, labelled, count = 0, False, 0
+    place: int | None = 0
+    labelled, count = False, 0
     for sentence in _sentences(content):
-        start = next((key for key in sentence.comments if key.split()[0:1] == ["newdoc"]), None)
+        start = sentence.comment("newdoc")
         if now is None or start is not None:
             if now:
                 yield now.document(labelled)
             count += 1
-            now = _Reading(sentence.comments.get(start or "", "") or (f"{path.stem}-{count}" if start else path.stem), path)
+            now = _Reading(start or (f"{path.stem}-{count}" if start is not None else path.stem), path)
         if fields := sentence.comments.get("global.Entity"):
-            labelled, names = True, fields.split("-")
-            place = next((i for i, name in enumerate(names) if name in ("eid", "GRP")), 0)
+            names = fields.split("-")
+            place = next((names.index(name) for name in _NAMES if name in names), None)
+            labelled = place is not None
         now.add(sentence, place)
     if now:
         yield now.document(labelled)

@@ -74,7 +74,7 @@ def _by_content(path: Path, content: str) -> str | None:
     if start.startswith("{"):
         return "JSON lines"
     for line in itertools.islice(filter(str.strip, content.split("\n")), 50):
-        if line.startswith("#begin document"):
+        if conll.BEGIN.match(line):
             return "CoNLL-2012"
         if line.startswith(("# newdoc", "# global.Entity", "# sent_id")) or (line.startswith("1\t") and line.count("\t") == 9):
             return "CoNLL-U"
