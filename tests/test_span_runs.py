@@ -20,7 +20,6 @@ from toys import SLOW, WHOLE_STEP, Bench, Stop, method, stop_at
 from tutelage import distill, find, records
 from tutelage.engine import batches
 from tutelage.engine.judge import evaluate
-from tutelage.engine.workshop import DECIDING
 from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.models.export import export
 from tutelage.models.load import open_model, open_tokenizer
@@ -208,10 +207,6 @@ def test_export_says_in_one_sentence_that_it_is_for_classifiers(done, tmp_path):
     pytest.importorskip("onnxruntime")
     with pytest.raises(ModelError, match="answers questions with spans of text, and only classifiers are exported"):
         export(done[0].student, tmp_path / "onnx")
-
-
-def test_settings_that_change_what_dev_selects_by_name_another_training():
-    assert {"null_threshold", "max_answer", "n_best"} <= set(DECIDING) and not {"limit", "stride"} & set(DECIDING), "rows tell the others"
 
 
 REAL = Path(os.environ.get("TUTELAGE_DATA", "")) / "span_qa" / "dev-v2.0.reconstructed.json"

@@ -28,6 +28,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+SELECTS_ROWS = "selects rows"
+RowSetting = Annotated[T, SELECTS_ROWS]
+"""A task's setting that says which rows are read and from where, and does nothing else: `limit: RowSetting[Count | None] = None`.
+The rows themselves name a training in the store, so such a setting does not; every other setting does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +232,12 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         keys = [*old, *(k for k in new if k not in old)]
         return [x for k in keys for x in difference(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
     return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+
+
+def row_settings(cls: type) -> set[str]:
+    """The fields of a settings class that are declared as `RowSetting`."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {name for name, hint in hints.items() if SELECTS_ROWS in getattr(hint, "__metadata__", ())}
 
 
 def field_help(cls: type) -> dict[str, str]:

@@ -1,11 +1,14 @@
-"""Finding parts: the folder is the registry, so `methods/kd.py` is the method `kd`. Imports no torch."""
+"""Finding parts and their code: the folder is the registry, so `methods/kd.py` is the method `kd`. Imports no torch."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib
+import importlib.util
 import inspect
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from .errors import ConfigError
 
 KINDS = ("methods", "tasks", "surgery")
 _HERE = Path(__file__).parent
+_PLAIN = {f"tutelage{name}" for name in ("", ".errors", ".find", ".config", ".records")}
+"""Modules that many parts import and that settle nothing of what a part computes."""
 
 
 def names(kind: str) -> list[str]:
@@ -54,3 +59,51 @@ def find(kind: str, name: str) -> type:
 
 def _singular(kind: str) -> str:
     return kind.removesuffix("s")
+
+
+def code_files(module: str) -> list[Path]:
+    """Files that decide what a part does, by its module's name: its own, and what it imports in turn.
+
+    Installed packages are left out, except this one and the part's own.
+    """
+    found: dict[str, Path] = {}
+    waiting, mine = [module], {"tutelage", module.partition(".")[0]}
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in _PLAIN or (path := _module_file(name, mine)) is None:
+            continue
+        found[name] = path
+        waiting += _imported(name, path)
+    return sorted(set(found.values()))
+
+
+def _module_file(name: str, mine: set[str]) -> Path | None:
+    """A module's file, found without importing it; None for an installed package's, and for what is no module."""
+    top, *inside = name.split(".")
+    if top in sys.stdlib_module_names or top == "__main__":
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:
+        return None
+    if spec is None:
+        return None
+    places = [Path(place).joinpath(*inside) for place in spec.submodule_search_locations or ()]
+    if not spec.submodule_search_locations and not inside and spec.origin:
+        places = [Path(spec.origin).with_suffix("")]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    if not files or (top not in mine and {"site-packages", "dist-packages"} & set(files[0].parts)):
+        return None
+    return files[0]
+
+
+def _imported(name: str, path: Path) -> Iterator[str]:
+    """Names of what a module's file imports, anywhere in it; some may be no modules but what stands in one."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+            yield base
+            yield from (f"{base}.{one.name}" for one in node.names)

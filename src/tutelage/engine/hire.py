@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from .. import records
 from ..errors import ConfigError
 from ..find import find
-from ..models.load import Loaded, tokenizer_digest, weights_digest
+from ..models.load import Loaded, model_digest, tokenizer_digest
 from .checkpoint import ANCHOR
 from .teacher import Member, Teacher, read_probabilities
 from .workshop import Start, Trained, Workshop, refuse_new_head
@@ -63,7 +63,7 @@ class Hire:
         return Member(
             Path(name).name,
             lambda: model,
-            trained.weights if trained else weights_digest(model),
+            model_digest(model, trained.weights if trained else None),
             lambda: shop.encoded(loaded.tokenizer, shop.taught),
             model.config.hidden_size,
             tokenizer_digest(loaded.tokenizer),
@@ -78,14 +78,16 @@ class Hire:
             file = trained.folder / f"{ANCHOR}{number}.safetensors"
             load = functools.partial(self._checkpoint, finished, file)
             title = f"{finished.title}, checkpoint {number}"
-            members.append(dataclasses.replace(finished, title=title, load=load, weights=records.file_digest(file)))
+            members.append(
+                dataclasses.replace(finished, title=title, load=load, digest=records.digest(finished.digest, records.file_digest(file)))
+            )
         for place in given.route:
             loaded = shop.open(place, given.seed)
             refuse_new_head(place, loaded, shop.data.labels, shop.head)
             if tokenizer_digest(loaded.tokenizer) != finished.tokenizer:
                 raise ConfigError(f"teacher.route: {place} has another tokenizer than the teacher; name checkpoints of its own training")
-            weights, load = weights_digest(loaded.model), functools.partial(self._earlier, place)
-            members.append(dataclasses.replace(finished, title=Path(place).name, load=load, weights=weights))
+            load = functools.partial(self._earlier, place)
+            members.append(dataclasses.replace(finished, title=Path(place).name, load=load, digest=model_digest(loaded.model)))
         return (*members, finished) if members else ()
 
     def _checkpoint(self, finished: Member, file: Path) -> Any:

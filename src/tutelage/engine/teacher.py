@@ -24,11 +24,12 @@ MB = 1_000_000
 
 @dataclasses.dataclass
 class Member:
-    """One teacher model: how to load it, its weights' digest, and the training rows as its own tokenizer encodes them."""
+    """One teacher model: how to load it, its digest, and the training rows as its own tokenizer encodes them."""
 
     title: str
     load: Callable[[], Any]
-    weights: str
+    digest: str
+    """Digest of its weights and configuration."""
     rows: Callable[[], Encoded]
     width: int
     tokenizer: str
@@ -70,7 +71,7 @@ class Teacher:
         if few_of(self.settings)[1]:
             signals = self._few(needs, signals)
         if self._cached(rows, needs, signals, numbers, member.width):
-            return self.cache.fetch(rows, member.weights, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
+            return self.cache.fetch(rows, member.digest, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
         return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
 
     def _few(self, needs: Needs, signals: dict[str, str]) -> dict[str, str]:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import inspect
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
-from .. import __version__, config, records
+from .. import records
 from ..errors import ConfigError, ModelError
 from ..methods._method import Facts, Method, Stage
 from ..models import anatomy
-from ..models.load import Loaded, open_config, open_model, open_tokenizer, tokenizer_digest, weights_digest
+from ..models.load import Loaded, model_digest, open_config, open_model, open_tokenizer, tokenizer_digest, weights_digest
 from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
-from . import course
+from . import course, naming
 from .checkpoint import ANCHOR, State
 from .loop import Job, Loop
 from .machine import Machine
@@ -31,10 +29,6 @@ from .roles import Roles, foresee
 from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher, refuse
-
-FORMAT = 1
-DECIDING = ("kind", "target", "class_weights", "metric", "max_answer", "n_best", "null_threshold", "augment", "crop", "flip")
-"""Settings of tasks that change a training beside the rows they make: what is learned, what is drawn, what dev selects by."""
 
 
 @dataclasses.dataclass
@@ -151,8 +145,7 @@ class Workshop:
         dev = self.encoded(start.tokenizer, "dev")
         if anchors > facts.steps:
             raise ConfigError(f"teacher.checkpoints: {anchors} for {facts.steps} optimizer steps of the teacher's training; lower it")
-        key = self._key(method, start, training, seed, rows, dev, teacher, facts, anchors)
-        folder = self.store / "trainings" / key
+        folder = self.store / "trainings" / naming.name_of(self, method, start, training, seed, rows, facts, teacher, anchors)
         patience = self.patience if method is self.recipe.method else None
         with records.room(folder, patience) if self.machine.main else contextlib.nullcontext(folder) as folder:
             done = folder / "result" / "training.json"
@@ -183,7 +176,7 @@ class Workshop:
             dtype = self.machine.precision(self.recipe.signals.precision)
             if self.task.varies:
                 return Live(own, None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
-            return self.cache.fetch(rows, weights_digest(own), names, dtype, lambda: own, f"{role} signals", self.task.view)
+            return self.cache.fetch(rows, model_digest(own), names, dtype, lambda: own, f"{role} signals", self.task.view)
 
         return signals
 
@@ -266,55 +259,6 @@ class Workshop:
             special_tokens=tuple(getattr(start.tokenizer, "all_special_ids", ())),
             echoes=anatomy.echoes(start.model.config),
         )
-
-    def _key(
-        self,
-        method: Method,
-        start: Start,
-        training: Training,
-        seed: int,
-        rows: Encoded,
-        dev: Encoded,
-        teacher: Teacher | None,
-        facts: Facts,
-        anchors: int,
-    ) -> str:
-        route = teacher.route if teacher and any("@" in (s.teacher or "") for s in method.stages(facts)) else ()
-        named = [Path(spec.start) for spec in method.roles(facts).values()]
-        return records.digest(
-            {
-                "format": FORMAT,
-                "version": __version__,
-                "code": _code(Path(inspect.getfile(type(method)))),
-                "named": [records.file_digest(f) for place in named if place.is_dir() for f in sorted(place.glob("*.safetensors"))],
-                "method": config.dump(method),
-                "training": config.dump(training),
-                "seed": seed,
-                "anchors": anchors,
-                "task": {k: v for k, v in config.dump(self.task).items() if k in DECIDING},
-                "start": weights_digest(start.model),
-                "rows": rows.digest,
-                "gold": rows.gold_digest,
-                "dev": [dev.digest, dev.gold_digest],
-                "labels": self.data.labels,
-                "teacher": [[m.weights, m.tokenizer] for m in (*teacher.members, *route)]
-                + [teacher.average, config.dump(self.recipe.signals)]
-                if teacher
-                else None,
-                "given": records.digest(teacher.given.tobytes()) if teacher and teacher.given is not None else None,
-                "dtype": str(self.machine.precision(training.precision)),
-                "device": self.machine.device.type, "threads": self.machine.threads, "processes": self.machine.processes,
-                "torch": torch.__version__, "transformers": transformers.__version__,
-            }
-        )[:24]  # fmt: skip
-
-
-@functools.cache
-def _code(own: Path) -> list[str]:
-    """Digests of what decides what a method does: its own file, and all that methods share."""
-    shared = Path(inspect.getfile(Method)).parent
-    files = {own, *shared.glob("*.py"), shared.parent / "losses.py", shared.parent / "schedules.py"}
-    return [records.file_digest(f) for f in sorted(files)]
 
 
 def refuse_new_head(name: str, loaded: Loaded, labels: tuple[str, ...], head: Mapping[str, Any]) -> None:

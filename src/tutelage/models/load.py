@@ -254,6 +254,19 @@ def weights_digest(model: nn.Module) -> str:
     return out.hexdigest()
 
 
+SURROUNDINGS = ("transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id")
+"""Keys of a configuration that change nothing of what a model computes."""
+
+
+def model_digest(model: nn.Module, weights: str | None = None) -> str:
+    """A digest of a model's weights and of what its configuration says beside them, such as dropout or the scale of its logits.
+
+    `weights` is their digest where it is known.
+    """
+    shape = model.config.to_dict()  # type: ignore[operator, union-attr]
+    return records.digest(weights or weights_digest(model), {k: v for k, v in shape.items() if k[0] != "_" and k not in SURROUNDINGS})
+
+
 _digests: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 

@@ -122,8 +122,9 @@ class Encoded:
 
     @property
     def gold_digest(self) -> str:
-        """SHA-256 over what is learned and scored: labels, extra columns, and what predictions are made from."""
+        """SHA-256 over what is learned and scored: labels, their weights, extra columns, and what predictions are made from."""
         extra = [part for name in sorted(self.extra) for part in (name, _bytes(self.extra[name]))]
+        extra += [] if self.weight is None else [_bytes(self.weight)]
         return digest(_bytes(self.gold), *extra, "" if self.about is None else self.about.digest)
 
     def join(self, other: Encoded) -> Encoded:
@@ -284,6 +285,11 @@ class Task:
     def primary(self) -> str:
         """The metric that selects; more is better."""
         raise NotImplementedError
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric reported whose choice depends on settings; the first selects."""
+        return (self.primary,)
 
     def build_fresh(self, config: Any) -> nn.Module | None:
         """A model with random weights for a configuration of the task's own, or None for transformers' Auto classes."""

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import losses
-from ..config import Count, Positive, settings
+from ..config import Count, Positive, RowSetting, settings
 from ..errors import ConfigError, DataError
 from ..find import near
 from ..rows import Batch, Rows, Seen, Term
@@ -25,7 +25,7 @@ from ._tables import word
 from ._task import Data, Encoded, Split, Task, has_label
 from ._text import encode_texts
 
-CutOff = Annotated[float, Field(gt=0, lt=1)]
+CutOff = RowSetting[Annotated[float, Field(gt=0, lt=1)]]
 KINDS = {"classes": "choice", "labels": "binary", "value": "value"}
 PROBLEMS = {
     "choice": "single_label_classification",
@@ -38,27 +38,27 @@ PROBLEMS = {
 class Classify(Task):
     """Labels for single texts or pairs of texts."""
 
-    data: str = "rotten_tomatoes"
+    data: RowSetting[str] = "rotten_tomatoes"
     """rotten_tomatoes, imdb, a GLUE task (cola sst2 mrpc qqp stsb mnli qnli rte wnli), a file, a folder, or a hub name."""
-    train: str | None = None
+    train: RowSetting[str | None] = None
     """A file of training rows, in place of data."""
-    dev: str | None = None
+    dev: RowSetting[str | None] = None
     """A file of rows for selection; else cut from the training rows."""
-    test: str | None = None
+    test: RowSetting[str | None] = None
     """A file of rows for the final result; else cut from the training rows."""
-    unlabelled: str | None = None
+    unlabelled: RowSetting[str | None] = None
     """A file of texts without labels that the teacher alone judges."""
-    folder: str | None = None
+    folder: RowSetting[str | None] = None
     """Where GLUE's files are; null takes the folder named by TUTELAGE_DATA."""
-    text: str = "text"
+    text: RowSetting[str] = "text"
     """Column of the text in files of your own."""
-    pair: str | None = None
+    pair: RowSetting[str | None] = None
     """Column of the second text, for pairs."""
-    label: str = "label"
+    label: RowSetting[str] = "label"
     """Column of the label."""
     target: Literal["classes", "labels", "value"] = "classes"
     """One class of several, several labels at once, or a number (regression)."""
-    separator: str = "|"
+    separator: RowSetting[str] = "|"
     """Between the labels of one cell, for target labels in CSV and TSV."""
     labels: tuple[str, ...] = ()
     """Label names in order; empty sorts those of the training rows (as numbers where they are numbers)."""
@@ -66,7 +66,7 @@ class Classify(Task):
     """Weights of labels in the label loss: balanced, or label: weight, where 1 is left out."""
     max_length: Annotated[int, Field(ge=8)] = 128
     """Most tokens of a row; what is longer is cut and counted."""
-    limit: Count | None = None
+    limit: RowSetting[Count | None] = None
     """Most training rows, for trials; dev and test stay whole."""
     dev_share: CutOff = 0.1
     """Share of rows cut off for dev by a hash of their text, so that equal texts stay together."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ..config import Count, NonNegative, settings
+from ..config import Count, NonNegative, RowSetting, settings
 from ..coref import formats, jsonlines, scores
 from ..coref.documents import Document, Span, some
 from ..errors import DataError, ModelError
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
 
     from ..coref.linking import Found
 
-CutOff = Annotated[float, Field(gt=0, lt=1)]
+CutOff = RowSetting[Annotated[float, Field(gt=0, lt=1)]]
 
 
 @settings
 class Coreference(Task):
     """Clusters of the mentions of documents."""
 
-    data: str | None = None
+    data: RowSetting[str | None] = None
     """A file of documents: JSON lines, CoNLL-2012 or CoNLL-U."""
-    train: str | None = None
+    train: RowSetting[str | None] = None
     """Documents to train on, in place of data."""
-    dev: str | None = None
+    dev: RowSetting[str | None] = None
     """Documents for selection; else cut from the training documents."""
-    test: str | None = None
+    test: RowSetting[str | None] = None
     """Documents for the final result; else cut from the training documents."""
-    unlabelled: str | None = None
+    unlabelled: RowSetting[str | None] = None
     """Documents that the teacher alone judges; clusters that they have are not looked at."""
-    limit: Count | None = None
+    limit: RowSetting[Count | None] = None
     """Most training documents, for trials."""
-    dev_limit: Count | None = None
+    dev_limit: RowSetting[Count | None] = None
     """Most documents of dev."""
-    test_limit: Count | None = None
+    test_limit: RowSetting[Count | None] = None
     """Most documents of test."""
     dev_share: CutOff = 0.1
     """Share of documents cut off for dev by a hash of their text."""
     test_share: CutOff = 0.1
     """Share of documents cut off for test in the same way."""
-    longest: Count = 20000
+    longest: RowSetting[Count] = 20000
     """Most words of a document; a longer one is refused, never cut."""
     widest: Annotated[int, Field(ge=1, le=200)] = 30
     """Most words of a mention that can be found."""

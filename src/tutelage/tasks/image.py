@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import losses
-from ..config import Count, settings
+from ..config import Count, RowSetting, settings
 from ..errors import ConfigError, DataError
 from ..find import near
 from ..rows import Batch, Rows, Seen, Term
@@ -24,7 +24,7 @@ from ._images import Pictures, Source
 from ._parts import cut_missing, leaks, place
 from ._task import Data, Encoded, Split, Task, has_label
 
-CutOff = Annotated[float, Field(gt=0, lt=1)]
+CutOff = RowSetting[Annotated[float, Field(gt=0, lt=1)]]
 Channels = Annotated[tuple[float, ...], Field(min_length=1)]
 NAMED = ("digits", "fashion_mnist")
 TOKEN = 64
@@ -38,23 +38,23 @@ class Image(Task):
     tokenized = False
     auto = "AutoModelForImageClassification"
 
-    data: str = "digits"
+    data: RowSetting[str] = "digits"
     """digits, fashion_mnist, a folder with CIFAR-10, CIFAR-100 or MNIST as published, an .npz file, or a hub name."""
-    folder: str | None = None
+    folder: RowSetting[str | None] = None
     """Where fashion_mnist's files are; null takes the place of Debian's package dataset-fashion-mnist."""
     labels: tuple[str, ...] = ()
     """Label names in the order of their numbers; empty takes the data's own, else the numbers."""
-    train_arrays: tuple[str, str] = ("x_train", "y_train")
+    train_arrays: RowSetting[tuple[str, str]] = ("x_train", "y_train")
     """Arrays of an .npz file that hold the training images and labels."""
-    dev_arrays: tuple[str, str] | None = None
+    dev_arrays: RowSetting[tuple[str, str] | None] = None
     """Arrays for selection; null cuts dev from the training rows."""
-    test_arrays: tuple[str, str] | None = ("x_test", "y_test")
+    test_arrays: RowSetting[tuple[str, str] | None] = ("x_test", "y_test")
     """Arrays for the final result; null, and names that the file lacks, cut test from the training rows."""
-    image: str = "image"
+    image: RowSetting[str] = "image"
     """Column of the images in a hub data set."""
-    label: str = "label"
+    label: RowSetting[str] = "label"
     """Column of the label in a hub data set."""
-    limit: Count | None = None
+    limit: RowSetting[Count | None] = None
     """Most training rows, for trials; dev and test stay whole."""
     dev_share: CutOff = 0.1
     """Share of rows cut off for dev by a hash of their pixels, so that equal images stay together."""

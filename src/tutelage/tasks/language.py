@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import losses
-from ..config import Count, settings
+from ..config import Count, RowSetting, settings
 from ..errors import DataError
 from ..rows import LAST_STATES, Batch, Rows, Seen, Sparse, States, Term, Tiled
 from . import _corpus, _documents
@@ -26,32 +26,32 @@ from ._packing import NO_TARGET, pack
 from ._parts import Part
 from ._task import Data, Encoded, Split, Task
 
-CutOff = Annotated[float, Field(gt=0, lt=1)]
+CutOff = RowSetting[Annotated[float, Field(gt=0, lt=1)]]
 
 
 @settings
 class Language(Task):
     """The next token of running text."""
 
-    data: str | None = None
+    data: RowSetting[str | None] = None
     """A text file, a folder of them, a table with a text column, chats as JSON lines, or imdb."""
-    train: str | None = None
+    train: RowSetting[str | None] = None
     """Text to train on, in place of data."""
-    dev: str | None = None
+    dev: RowSetting[str | None] = None
     """Text for selection; else documents cut from the training text."""
-    test: str | None = None
+    test: RowSetting[str | None] = None
     """Text for the final result; else documents cut from the training text."""
-    text: str = "text"
+    text: RowSetting[str] = "text"
     """The text's column, where the data is a table."""
-    chat: str | None = None
+    chat: RowSetting[str | None] = None
     """The column that holds chats instead, each a list of {role, content}: the assistant's turns alone are predicted."""
     tokens: Annotated[int, Field(ge=8)] = 512
     """Tokens of a row."""
-    limit: Count | None = None
+    limit: RowSetting[Count | None] = None
     """Most training documents, for trials."""
-    dev_limit: Count | None = None
+    dev_limit: RowSetting[Count | None] = None
     """Most documents of dev."""
-    test_limit: Count | None = None
+    test_limit: RowSetting[Count | None] = None
     """Most documents of test."""
     dev_share: CutOff = 0.05
     """Share of documents cut off for dev by a hash of their text."""

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from .. import losses
-from ..config import Count, settings
+from ..config import Count, RowSetting, settings
 from ..errors import DataError
 from ..rows import Batch, Rows, Seen, Sparse, States, Term
 from . import _sources, _squad, _squad_metrics, _windows
@@ -24,7 +24,7 @@ from ._parts import cut_keys, key, missing_shares, place
 from ._squad import Part
 from ._task import Data, Encoded, Split, Task
 
-CutOff = Annotated[float, Field(gt=0, lt=1)]
+CutOff = RowSetting[Annotated[float, Field(gt=0, lt=1)]]
 OUTPUTS = {"start_logits": "token", "end_logits": "token"}
 
 
@@ -32,13 +32,13 @@ OUTPUTS = {"start_logits": "token", "end_logits": "token"}
 class SpanQa(Task):
     """Answers as spans of a text."""
 
-    data: str | None = None
+    data: RowSetting[str | None] = None
     """A SQuAD file of version 1.1 or 2.0 (JSON), or a hub name with SQuAD's columns."""
-    train: str | None = None
+    train: RowSetting[str | None] = None
     """A SQuAD file of training questions, in place of data."""
-    dev: str | None = None
+    dev: RowSetting[str | None] = None
     """A SQuAD file for selection; else cut from the training questions."""
-    test: str | None = None
+    test: RowSetting[str | None] = None
     """A SQuAD file for the final result; else cut from the training questions."""
     max_length: Annotated[int, Field(ge=16)] = 384
     """Most tokens of a window, question and special tokens included."""
@@ -50,7 +50,7 @@ class SpanQa(Task):
     """Starts and ends of a window that are paired: this many of each."""
     null_threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """No answer is given where its score is more than this above the best answer's; only where some question has none."""
-    limit: Count | None = None
+    limit: RowSetting[Count | None] = None
     """Most training questions, for trials; dev and test stay whole."""
     dev_share: CutOff = 0.1
     """Share of articles cut off for dev by a hash of their title, so that no article is in two parts."""
