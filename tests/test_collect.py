@@ -191,6 +191,10 @@ def test_a_model_in_this_process_writes_in_batches(tmp_path, store):
     long = writers.Request([{"role": "user", "content": "x"}], tokens=600)
     [failed] = writer._write([long])
     assert "the model takes 512 with the answer" in str(failed)
+    writer._words.chat_template = "{{ raise_exception('no system\n role') if messages[0].role == 'system' else 'good' }}"
+    turn, few = {"role": "user", "content": "x"}, {"tokens": 5}
+    refused, answered = writer._write([writers.Request([{**turn, "role": "system"}, turn], **few), writers.Request([turn], **few)])
+    assert str(refused) == "the model's chat template refuses the question: no system role" and "refuses" not in str(answered)
     parts.tokenizer().save_pretrained(tmp_path / "m")
     (tmp_path / "m" / "chat_template.jinja").unlink(missing_ok=True)
     with pytest.raises(ConfigError, match="has no chat template"):

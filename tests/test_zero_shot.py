@@ -15,14 +15,22 @@ from tutelage.engine import zero_shot
 from tutelage.errors import ConfigError, DataError
 
 WORDS = 3 * parts.WORDS[5:]
+DIGITS = ["0", "1", "2", "10", "²", "٣"]
+
+
+def language():
+    """A tiny decoder and its tokenizer, which knows digits."""
+    words = parts.tokenizer()
+    words.add_tokens(DIGITS)
+    return decoders.model(vocab_size=len(words)), words
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A tiny decoder, and questions of both forms."""
     folder = tmp_path_factory.mktemp("zero")
-    decoders.model(vocab_size=len(parts.WORDS)).save_pretrained(folder / "tiny")
-    parts.tokenizer().save_pretrained(folder / "tiny")
+    for part in language():
+        part.save_pretrained(folder / "tiny")
     ask = lambda i: {
         "query": " ".join(WORDS[i : i + 3]),
         "choices": [WORDS[i + 4], " ".join(WORDS[i + 5 : i + 8]), WORDS[i]],
@@ -36,7 +44,8 @@ def place(tmp_path_factory):
 
 def by_hand(place, name: str) -> list[tuple[bool, bool]]:
     """Whether the choice of the highest log-probability, and of the highest a byte, is the right one."""
-    model, tokenizer = decoders.model(vocab_size=len(parts.WORDS)).eval(), parts.tokenizer()
+    model, tokenizer = language()
+    model.eval()
     out = []
     for line in (json.loads(x) for x in (place / name).read_text().splitlines()):
         pairs = [(line["query"], c) for c in line["choices"]] if "query" in line else [(c, line["ending"]) for c in line["contexts"]]
@@ -70,6 +79,20 @@ def test_own_questions_are_judged_as_by_hand_from_the_command_line(place):
     assert said.exit_code == 0 and "asked" in said.stdout and "Questions" in said.stdout, said.output
 
 
+def test_digits_are_text_and_no_index(place):
+    """In a query, in the choices, in the beginnings and in the ending: all that Python's isdigit holds for."""
+    asked = [{"query": q, "choices": [DIGITS[i], "good", DIGITS[i - 1]], "gold": i % 3} for i, q in enumerate(DIGITS)]
+    ended = [{"contexts": [q, DIGITS[i - 1], "the"], "ending": DIGITS[i - 2], "gold": i % 3} for i, q in enumerate(DIGITS)]
+    many = {"digits": asked, "endings": ended, "mixed": [{**asked[0], "query": "the"}, *asked]}
+    for name, lines in many.items():
+        (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = zero_shot.zero_shot(str(place / "tiny"), [str(place / f"{name}.jsonl") for name in many], threads=1)
+    for name in many:
+        wanted = list(zip(*by_hand(place, f"{name}.jsonl"), strict=True))
+        for metric, right in zip(("accuracy", "accuracy_by_length"), wanted, strict=True):
+            assert metric not in found[name] or found[name][metric]["value"] == pytest.approx(sum(right) / len(right)), name
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
@@ -79,6 +102,7 @@ def test_own_questions_are_judged_as_by_hand_from_the_command_line(place):
             "line 2: is no question; it needs query, choices and gold",
         ),
         (['{"query": "a", "choices": ["b"], "gold": 0}'], "line 1: 'query' must be a text and 'choices' a list of two texts or more"),
+        (['{"query": "a", "choices": ["b", ""], "gold": 0}'], "line 1: .* two texts or more, none empty"),
         (['{"query": "a", "choices": ["b", "c"], "gold": true}'], "line 1: 'gold' must be a number from 0 to 1; got True"),
         (['{"query": "a", "choices": ["b", "c"], "gold": 2}'], "line 1: 'gold' must be a number from 0 to 1; got 2"),
         (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import ConfigError, MissingExtra
+from ..tasks._chat import words_of
 
 
 class Failed(Exception):
@@ -130,21 +131,20 @@ class Local:
         from ..engine.write import continuations
 
         room = getattr(self._model.config, "max_position_embeddings", None)
-        asked = [
-            torch.tensor(
-                self._words.apply_chat_template(r.messages, add_generation_prompt=True, return_dict=False), device=self.machine.device
-            )
-            for r in requests
-        ]
+        asked: dict[int, torch.Tensor] = {}
         out: list[Reply | Failed] = [Failed("")] * len(requests)
-        fits = []
-        for i, (request, prompt) in enumerate(zip(requests, asked, strict=True)):
+        for i, request in enumerate(requests):
+            try:
+                prompt = self._words.apply_chat_template(request.messages, add_generation_prompt=True, return_dict=False)
+            except Exception as fault:  # whatever a template may raise
+                out[i] = Failed(f"the model's chat template refuses the question: {words_of(fault)}")
+                continue
             if room and len(prompt) + request.tokens > room:
                 out[i] = Failed(f"the question with its quotes has {len(prompt)} tokens, and the model takes {room} with the answer")
             else:
-                fits.append(i)
-        for temperature in {requests[i].temperature for i in fits}:
-            mine = [i for i in fits if requests[i].temperature == temperature]
+                asked[i] = torch.tensor(prompt, device=self.machine.device)
+        for temperature in {requests[i].temperature for i in asked}:
+            mine = [i for i in asked if requests[i].temperature == temperature]
             draws = [torch.Generator().manual_seed(requests[i].seed) for i in mine]
             written = continuations(self._model, [asked[i] for i in mine], [requests[i].tokens for i in mine], draws, temperature)
             for i, row in zip(mine, written, strict=True):

@@ -24,10 +24,11 @@ LEVEL = 0.95
 FILES = (".yaml", ".yml")
 METRICS = {"acc": "accuracy", "acc_norm": "accuracy_by_length"}
 FORMS: dict[tuple[str, str], dict[str, str]] = {
-    ("query", "choices"): {"doc_to_text": "{{query}}", "doc_to_choice": "choices", "doc_to_target": "gold"},
+    ("query", "choices"): {"doc_to_text": "query", "doc_to_choice": "choices", "doc_to_target": "gold"},
     ("ending", "contexts"): {"doc_to_text": "gold", "doc_to_choice": "contexts", "doc_to_target": "ending"},
 }
-"""What a line holds (a text, and a list of texts) -> how the harness reads it."""
+"""What a line holds (a text, and a list of texts) -> the columns that the harness takes as they are; in a template it reads digits as an
+index."""
 
 
 def zero_shot(
@@ -101,8 +102,9 @@ def read(path: Path) -> list[dict[str, Any]]:
         if form is None:
             raise DataError(f"{path}, line {number}: is no question; it needs query, choices and gold, or contexts, ending and gold")
         text, several = (line[key] for key in form)
-        if not isinstance(text, str) or not isinstance(several, list) or len(several) < 2 or not all(isinstance(x, str) for x in several):
-            raise DataError(f"{path}, line {number}: '{form[0]}' must be a text and '{form[1]}' a list of two texts or more")
+        good = isinstance(text, str) and isinstance(several, list) and len(several) > 1 and all(isinstance(x, str) and x for x in several)
+        if not good:
+            raise DataError(f"{path}, line {number}: '{form[0]}' must be a text and '{form[1]}' a list of two texts or more, none empty")
         gold = line.get("gold")
         if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(several):
             raise DataError(f"{path}, line {number}: 'gold' must be a number from 0 to {len(several) - 1}; got {gold!r}")

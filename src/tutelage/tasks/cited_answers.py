@@ -16,10 +16,11 @@ from pydantic import Field
 from ..cited import hagrid, prompts
 from ..config import settings
 from ..errors import ConfigError, DataError
+from . import _chat
 from ._packing import NO_TARGET
 from ._parts import Part
 from ._task import Encoded, Split
-from .language import Language, _chats
+from .language import Language
 
 
 @settings
@@ -104,7 +105,7 @@ class CitedAnswers(Language):
     ) -> tuple[list[int], list[bool]]:
         quotes = [(None, " ".join(w[:most]) + (" ..." if len(w) > most else "")) for w in words]
         turns = [*prompts.messages(prompt, question.query, quotes), {"role": "assistant", "content": answer.answer}]
-        return _chats([json.dumps(turns)], tokenizer)[0]
+        return _chat.tokens(turns, tokenizer, f"question '{question.query_id}'")
 
     def cut(self, encoded: Encoded) -> str:
         if not encoded.truncated:

@@ -7,8 +7,8 @@ with the output layer tile by tile. Rows are stretches of `tokens` tokens; a fin
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from .. import losses
 from ..config import Count, RowSetting, settings
 from ..errors import DataError
 from ..rows import LAST_STATES, Batch, Rows, Seen, Sparse, States, Term, Tiled
-from . import _corpus, _documents
+from . import _chat, _corpus, _documents
 from ._packing import NO_TARGET, pack
 from ._parts import Part
 from ._task import Data, Encoded, Split, Task
@@ -94,7 +94,7 @@ class Language(Task):
 
     def encode(self, split: Split, tokenizer: Any) -> Encoded:
         """Packed rows; an item of a final result is a row."""
-        documents = _chats(split.columns["chat"], tokenizer) if "chat" in split.columns else _texts(split.columns["text"], tokenizer)
+        documents = _chats(split, tokenizer) if "chat" in split.columns else _texts(split.columns["text"], tokenizer)
         columns, targets, lengths = pack(documents, self.tokens)
         if not (targets != NO_TARGET).any():
             raise DataError(f"{split.source}: holds nothing to predict; documents need two tokens or more")
@@ -211,21 +211,9 @@ def _texts(texts: list[str], tokenizer: Any) -> list[tuple[list[int], list[bool]
     return out
 
 
-def _chats(chats: list[str], tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
+def _chats(split: Split, tokenizer: Any) -> list[tuple[list[int], list[bool]]]:
     """Each chat by the tokenizer's template; what the assistant says is predicted, the rest is only seen."""
-    import json
-
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("task.chat: the model's tokenizer has no chat template; name an instruction-tuned model, or train on text")
-    write = functools.partial(tokenizer.apply_chat_template, tokenize=True, return_dict=False)
-    out = []
-    for text in chats:
-        turns = json.loads(text)
-        numbers = write(turns)
-        learned = [False] * len(numbers)
-        for i, turn in enumerate(turns):
-            if turn["role"] == "assistant":
-                start, stop = len(write(turns[:i], add_generation_prompt=True)), len(write(turns[: i + 1]))
-                learned[start:stop] = [True] * (stop - start)
-        out.append((numbers, learned))
-    return out
+    many = zip(split.columns["chat"], split.ids, strict=True)
+    return [_chat.tokens(json.loads(text), tokenizer, f"{split.source}, chat {number + 1}") for text, number in many]
