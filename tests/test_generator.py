@@ -203,6 +203,18 @@ def test_the_preparation_lasts_an_epoch_where_no_generator_is_named_and_is_left_
     assert [(s.name, s.steps) for s in Mate(generator="some/masked-lm", prepare=7).stages(FACTS)] == [("prepare", 7), ("train", 40)]
 
 
+@pytest.mark.parametrize("method", [Mate, Combined])
+def test_a_generator_beside_the_budget_leaves_the_student_all_of_it(method):
+    """A cycle of 3 and 7 steps; the budget ends in the middle of one, and each starts with the generator."""
+    made = method(generator_steps=3, student_steps=7, generator_budget="beside", generator="some/masked-lm")
+    stages = made.stages(FACTS)
+    turns = [(s, course.turn_at(s, i)) for s in stages for i in range(s.steps)]
+    roles = [s.turns[n].role for s, n in turns]
+    assert roles.count("student") == FACTS.steps and roles[-1] == "student"
+    alone = stages[0].steps - roles.count("generator")
+    assert roles.count("generator") == 3 * -(-alone // 7)
+
+
 def test_a_generator_with_another_vocabulary_is_refused_in_one_sentence(tmp_path):
     def other():
         made = bert(1, cls=BertForMaskedLM)
@@ -228,7 +240,7 @@ def test_combineds_phases_by_hand(monkeypatch):
     monkeypatch.setattr(
         Adversary, "written", lambda self, see, facts, learn: {"student": Seen({"logits": es}), "teacher": Seen({"logits": et})}
     )
-    prepare, anneal, label = Combined(max_temperature=3).stages(FACTS)
+    prepare, anneal, label = Combined(max_temperature=3, reduction="sum").stages(FACTS)
     assert [x.name for x in (prepare, anneal, label)] == ["prepare", "anneal", "label"] and (anneal.steps, label.steps) == (30, 10)
     assert [t.role for t in anneal.turns] == ["generator", "student"] and [t.role for t in label.turns] == ["student"]
     assert (label.start_from, label.optimizer, label.teacher) == ("best", "fresh", None)
@@ -245,7 +257,7 @@ def test_the_bert_form_of_combined_is_half_labels_and_half_distance_and_writes_n
     s, t = torch.randn(2, 6, LABELS, generator=torch.Generator().manual_seed(0))
     gold = torch.tensor([0, 1, 2, 2, 1, 0])
     monkeypatch.setattr(Adversary, "written", lambda *given, **more: pytest.fail("something was written"))
-    method = Combined(form="bert", max_temperature=2)
+    method = Combined(form="bert", max_temperature=2, reduction="sum")
     anneal, _ = method.stages(FACTS)
     assert method.roles(FACTS) == {} and [turn.role for turn in anneal.turns] == ["student"]
     terms = anneal.turns[0].terms(shown(s, t, gold, progress=Progress("anneal", 0, 30, 0, 8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -77,7 +78,8 @@ def test_cells_that_do_not_exist_take_no_part(pair):
     s, t = pair
     allowed = torch.ones(5, 4, dtype=torch.bool)
     allowed[:, 2:] = False
-    for f in (losses.divergence, losses.binary_divergence, losses.squared_distance):
+    mean = functools.partial(losses.squared_distance, reduction="mean")
+    for f in (losses.divergence, losses.binary_divergence, losses.squared_distance, mean):
         x = s.clone().requires_grad_()
         value = f(x, t, allowed=allowed)
         assert torch.allclose(value, f(s[:, :2], t[:, :2]), atol=1e-5)

@@ -81,8 +81,11 @@ def test_a_route_of_folders_stands_in_for_checkpoints(place):
     [
         ({"method": {"kind": "rco", "anchors": 4}}, "method.anchors: 4 checkpoints asked for; the teacher has 3"),
         ({"method": {"kind": "pro_kd", "checkpoints": 9}}, "method.checkpoints: 9 checkpoints asked for; the teacher has 3"),
-        ({"method": {"kind": "annealing", "max_temperature": 9}}, "9 temperatures are more than the 2 whole epochs"),
-        ({"method": {"kind": "continuation", "max_temperature": 9}}, "9 temperatures are more than the 3 whole epochs"),
+        ({"method": {"kind": "annealing", "max_temperature": 99}}, r"99 temperatures are more than the \d+ optimizer steps"),
+        (
+            {"method": {"kind": "continuation", "max_temperature": 9, "temperature": "algorithm"}},
+            "9 temperatures are more than the 3 epochs",
+        ),
         ({"method": {"kind": "takd", "layers": 9}}, "method.layers: 9 asked for; the teacher has 4"),
         ({"method": {"kind": "relations", "heads": 5}}, "5 relation heads do not divide"),
     ],

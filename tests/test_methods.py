@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import LABELS, Bench, Scripted, bert, rows, shown
 
-from tutelage import find
+from tutelage import find, records
 from tutelage.engine import course
 from tutelage.engine.roles import Roles
 from tutelage.engine.workshop import Start
@@ -51,7 +51,7 @@ def on_stages(loop, look):
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear"])
-@pytest.mark.parametrize(("margin", "same"), [(0.0, True), (1.0, False)])
+@pytest.mark.parametrize(("margin", "same"), [(0.0, True), (0.5, False)])
 def test_continuation_with_a_step_and_no_margin_is_annealing_without_reload(decay, margin, same, tmp_path):
     training = dataclasses.replace(WHOLE, decay=decay)
     run = lambda where, method: Bench(tmp_path / where, method, training, dropout=0.0, data=rows(20)).run()
@@ -63,13 +63,30 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_without_reload(deca
     assert not equal(one, start, 1e-3), "nothing was learned, so nothing was compared"
 
 
-def test_continuation_by_hand():
-    """psi 1/40 and phi 1/10 in the first of 30 epochs; the hinge is a row's own."""
+@pytest.mark.parametrize(("reduction", "first"), [("sum", 1.25 - 0.2), ("mean", 1.25 / 3 - 0.2)])
+def test_continuation_by_hand(reduction, first):
+    """psi 1/40 and phi 1/10 in the first of 30 epochs; the margin is a tenth of a mean squared norm of 20, the hinge a row's own."""
     z, t, gold = torch.tensor([[1.0, 0, 0], [0.05, 0, 0]]), torch.tensor([[0.0, 5, 0], [0.5, 0, 0]]), torch.tensor([0, 1])
-    [stage] = Continuation(margin=2.0, max_temperature=10).stages(dataclasses.replace(FACTS, steps=120))
-    terms = stage.turns[0].terms(shown(z, t, gold, progress=Progress("train", 0, 120, 0, 30)))
-    assert terms["match"].sum.item() == pytest.approx((1.0 + 0.25 - 0.2) + 0.0)
+    [stage] = Continuation(margin=0.1, max_temperature=10, reduction=reduction).stages(dataclasses.replace(FACTS, steps=120))
+    terms = stage.turns[0].terms(shown(z, t, gold, progress=Progress("train", 0, 120, 0, 30), scale=20.0))
+    assert terms["match"].sum.item() == pytest.approx(first + 0.0)
     assert terms["match"].weight == pytest.approx(39 / 40) and terms["label"].weight == pytest.approx(1 / 40)
+    assert terms["inactive"].measure and terms["inactive"].sum.item() == 1, "the second row is within the margin"
+
+
+@pytest.mark.parametrize("source", ["cached", "live"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_continuations_margin_is_of_the_teachers_mean_squared_norm_and_the_log_has_the_share_within_it(reduction, source, tmp_path):
+    data, teacher = rows(20), bert(2, seed=1, dropout=0.0)
+    loop = Bench(tmp_path, Continuation(margin=0.9, reduction=reduction), WHOLE, data=data, source=source, teacher=teacher).loop()
+    loop.run()
+    with torch.no_grad():
+        logits = [teacher(torch.tensor(data.batch([i]).inputs["input_ids"].tolist())).logits[0] for i in range(20)]
+    by_hand = torch.stack(logits).square().sum(1).mean().item() / (LABELS if reduction == "mean" else 1)
+    assert loop.cast.scale == pytest.approx(by_hand, rel=1e-2)
+    log = records.rows(tmp_path / "steps.jsonl")
+    shares = [row["measures"]["inactive"] for row in log if row.get("measures")]
+    assert shares and all(0 <= share <= 1 for share in shares) and "inactive" not in log[0]["losses"]
 
 
 def test_annealings_second_stage_starts_from_the_best_of_the_first_with_a_new_optimizer(tmp_path):
@@ -87,12 +104,54 @@ def test_annealings_second_stage_starts_from_the_best_of_the_first_with_a_new_op
     assert optimizers["anneal"] is not optimizers["label"] and fresh == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [("annealing", {}), ("continuation", {}), ("combined", {}), ("pro_kd", {"teacher": "online"})]
-)
-def test_more_temperatures_than_epochs_are_refused_in_a_sentence_that_names_the_setting(name, settings):
-    with pytest.raises(ConfigError, match=r"^method\.max_temperature: 11 temperatures are more than the \d+ whole epochs [^\n]*$"):
-        find.find("methods", name)(max_temperature=11, **settings).stages(FACTS)
+SMOOTH = [("annealing", {}), ("continuation", {}), ("combined", {}), ("combined", {"form": "bert"}), ("pro_kd", {"teacher": "online"})]
+
+
+def smoothing(name, facts=FACTS, **settings):
+    """The first stage of a method that anneals."""
+    return next(s for s in find.find("methods", name)(**settings).stages(facts) if s.name != "prepare")
+
+
+@pytest.mark.parametrize(("name", "settings"), [*(one for one in SMOOTH if one != ("combined", {})), ("pro_kd", {})])
+def test_the_distance_is_that_of_the_authors_code_by_default_and_as_a_sum_the_classes_times_it(name, settings):
+    s, t = torch.randn(2, 6, LABELS, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for reduction in ("mean", "sum"):
+        stage = smoothing(name, **settings, reduction=reduction)
+        terms = stage.turns[-1].terms(shown(s, t, guide=t, progress=Progress(stage.name, 39, 40, 3, 10)))
+        found[reduction] = next(v.sum.item() / len(s) for k, v in terms.items() if k in ("match", "follow"))
+    phi = 0.1 if (name, settings) == ("pro_kd", {}) else 1.0
+    assert found["mean"] == pytest.approx(torch.nn.functional.mse_loss(s, phi * t).item(), rel=1e-5)
+    assert found["sum"] == pytest.approx(LABELS * found["mean"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "settings"), SMOOTH)
+def test_a_budget_of_two_epochs_has_as_many_temperatures_as_a_long_one(name, settings):
+    """141 of 188 steps anneal, one and a half epochs."""
+    stage = smoothing(name, dataclasses.replace(FACTS, steps=188, steps_per_epoch=94), **settings)
+    assert stage.settled == {"max_temperature": 10} and not stage.warnings
+
+
+@pytest.mark.parametrize(("name", "settings"), SMOOTH)
+def test_more_temperatures_than_steps_are_refused_in_a_sentence_that_names_the_setting(name, settings):
+    with pytest.raises(ConfigError, match=r"^method\.max_temperature: 41 temperatures are more than the \d+ optimizer steps [^\n]*$"):
+        smoothing(name, max_temperature=41, **settings)
+
+
+@pytest.mark.parametrize(("name", "settings"), SMOOTH)
+def test_a_single_temperature_is_warned_of_unless_it_was_asked_for(name, settings):
+    short = dataclasses.replace(FACTS, steps=2, steps_per_epoch=1)
+    more = {"anneal_share": 0.5} if name == "continuation" else {}
+    for given in ({}, {"max_temperature": 1}):
+        stage = smoothing(name, short, **settings, **more, **given)
+        assert stage.settled == {"max_temperature": 1} and len(stage.warnings) == (not given)
+
+
+def test_algorithm_1_counts_epochs_and_warns_where_they_are_too_few_for_a_second_temperature():
+    short = lambda epochs: dataclasses.replace(FACTS, steps=94 * epochs, steps_per_epoch=94)
+    with pytest.raises(ConfigError, match=r"^method\.max_temperature: 11 temperatures are more than the 10 epochs "):
+        smoothing("continuation", short(10), temperature="algorithm", max_temperature=11)
+    assert [bool(smoothing("continuation", short(n), temperature="algorithm").warnings) for n in (2, 3)] == [True, False]
 
 
 # ---- along the teacher's route
@@ -129,7 +188,7 @@ def test_checkpoints_teach_in_order_and_the_labels_come_last(method, optimizers,
 @pytest.mark.parametrize(("smoothing", "scales"), [("phi", [0.25, 0.5, 0.75, 1]), ("inverse", [1 / 4, 1 / 3, 1 / 2, 1]), ("none", [1] * 4)])
 def test_the_scale_of_pro_kds_checkpoints_rises_to_one(smoothing, scales):
     z, t = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
-    *follow, label = ProKd(smoothing=smoothing).stages(dataclasses.replace(FACTS, checkpoints=4))
+    *follow, label = ProKd(smoothing=smoothing, reduction="sum").stages(dataclasses.replace(FACTS, checkpoints=4))
     found = [stage.turns[0].terms(shown(z, t))["follow"].sum.item() for stage in follow]
     assert found == pytest.approx([float(((z - scale * t) ** 2).sum()) for scale in scales], rel=1e-5)
     assert label.start_from == ":best"

@@ -250,12 +250,12 @@ class Scripted(ToyTask):
 
 
 def shown(student: torch.Tensor, teacher: torch.Tensor, gold: torch.Tensor | None = None, **more: Any) -> Any:
-    """What a method's terms look through, with these logits; `more` are other roles' logits and `progress`."""
+    """What a method's terms look through, with these logits; `more` are other roles' logits, `progress` and `scale`."""
     gold = torch.full((len(student),), -1) if gold is None else gold
-    progress = more.pop("progress", None)
+    progress, scale = more.pop("progress", None), more.pop("scale", 0.0)
     roles = {role: Seen({"logits": logits}) for role, logits in {"student": student, "teacher": teacher, **more}.items()}
     batch = Batch({}, gold, gold >= 0, torch.arange(len(gold)))
-    return See(lambda role, inputs=None, places=None: roles[role], lambda role: None, ToyTask(), batch, progress, {})
+    return See(lambda role, inputs=None, places=None: roles[role], lambda role: None, ToyTask(), batch, progress, {}, scale=scale)
 
 
 class Stop(BaseException):

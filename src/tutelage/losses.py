@@ -102,10 +102,13 @@ def binary_divergence(student: Tensor, teacher: Tensor, *, temperature: float = 
     return total.sum(-1) * temperature**2
 
 
-def squared_distance(student: Tensor, teacher: Tensor, *, allowed: Tensor | None = None) -> Tensor:
-    """Sum over classes of (student - teacher)^2; shape (rows,). Not shift-invariant: it needs raw logits."""
+def squared_distance(student: Tensor, teacher: Tensor, *, allowed: Tensor | None = None, reduction: str = "sum") -> Tensor:
+    """Sum or mean over the allowed classes of (student - teacher)^2; shape (rows,). Not shift-invariant: it needs raw logits."""
     gap = (student.float() - teacher.float()) ** 2
-    return (gap if allowed is None else gap.masked_fill(~allowed, 0.0)).sum(-1)
+    total = (gap if allowed is None else gap.masked_fill(~allowed, 0.0)).sum(-1)
+    if reduction == "sum":
+        return total
+    return total / (gap.shape[-1] if allowed is None else allowed.sum(-1).clamp(min=1))
 
 
 def soft_targets(student: Tensor, teacher: Tensor, *, kind: str, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:

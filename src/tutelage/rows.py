@@ -139,3 +139,5 @@ class Term:
     weight: float = 1.0
     scope: Literal["item", "step"] = "item"
     """'step' for terms that compare examples with each other: the loop refuses to split their step."""
+    measure: bool = False
+    """True for what the log shows beside the losses, and nothing learns from: its sum has no gradient."""

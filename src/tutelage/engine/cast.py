@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from .. import losses
 from ..methods._method import Facts, Method, Progress, See, Stage, Turn
 from ..recipe import Training
 from ..rows import NOTHING, Batch, Seen
@@ -18,11 +20,14 @@ from ..seeds import stream
 from ..tasks._task import Encoded, Task
 from . import augment
 from .checkpoint import State
-from .forward import forward
+from .forward import forward, move
 from .machine import Machine
 from .talk import Talk
+from .tiles import logits_at
 from .write import continuations
 
+SCALED = 1024
+"""Rows of logits that tell their mean squared norm."""
 NOBODY = Turn(lambda see: {}, role="")
 """The turn in which every role is frozen."""
 
@@ -68,6 +73,8 @@ class Cast:
         self.frozen: dict[str, nn.Module] = {}
         self.source: Any = None
         """The stored or live signals of the stage's teacher."""
+        self.scale = 0.0
+        """The mean squared norm of its logits, where the stage needs it."""
         self.turn: Turn | None = None
         self.shared: list[nn.Parameter] = []
         """Parameters that stand in the teacher's memory while their stage lasts."""
@@ -76,6 +83,8 @@ class Cast:
         """Begin a stage: find its teacher's signals, unless that role is itself trained in it."""
         seen = stage.teacher and stage.teacher not in {turn.role for turn in stage.turns}
         self.source = self.job.signals(str(stage.teacher), stage) if seen else None
+        reduction = self.job.method.needs(self.job.facts, stage.name).scale
+        self.scale = self._mean_square(reduction, stream(self.job.seed, "scale", stage.name)) if reduction and self.source else 0.0
         self.turn = None
         self._share(stage, getattr(self.source, "model", None))
 
@@ -91,6 +100,22 @@ class Cast:
                 if torch.equal(other, mine):
                     mine.data = other.data
                     self.shared.append(mine)
+
+    def _mean_square(self, reduction: str, seed: int) -> float:
+        """The mean squared norm of the teacher's logits over training rows drawn by the seed, `SCALED` rows of logits or all."""
+        job, total, count = self.job, 0.0, 0
+        order = np.random.default_rng(seed).permutation(len(job.train))
+        for start in range(0, len(order), job.training.batch_size):
+            batch = job.task.view(move(job.train.batch(order[start : start + job.training.batch_size]), self.machine.device))
+            for rows in job.task.rows(self.source.of(batch), batch):
+                z = rows.logits[:SCALED] if isinstance(rows.logits, torch.Tensor) else logits_at(rows.logits, slice(SCALED))
+                assert isinstance(z, torch.Tensor), "raw logits are asked for, which a few classes are not"
+                allowed = None if rows.allowed is None else rows.allowed[:SCALED]
+                norms = losses.squared_distance(z, torch.zeros_like(z), allowed=allowed, reduction=reduction)
+                total, count = total + float(norms.double().sum()), count + len(norms)
+            if count >= SCALED:
+                break
+        return total / max(1, count)
 
     def own(self) -> None:
         """Give every role its own memory again, before anything is put into it."""
@@ -124,7 +149,8 @@ class Cast:
     def see(self, stage: Stage, turn: Turn, batch: Batch, encoded: Encoded, progress: Progress, seed: int) -> See:
         """What a turn's terms look through; `seed` is that of the rows' own draws."""
         look = functools.partial(self._look, stage, turn, batch, encoded)
-        return See(look, self.tables(stage), self.job.task, batch, progress, self.maps, seed, functools.partial(self._write, stage))
+        write = functools.partial(self._write, stage)
+        return See(look, self.tables(stage), self.job.task, batch, progress, self.maps, seed, write, self.scale)
 
     def _write(self, stage: Stage, role: str, prompts: Any, lengths: Any, draws: Any, temperature: float) -> list[torch.Tensor]:
         """What a role writes after these prompts."""

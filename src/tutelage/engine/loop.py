@@ -31,6 +31,8 @@ from .talk import Advance
 from .tiles import loss_of
 
 LOG_EVERY = 10
+MEASURE = "measure."
+"""Begins the names of what is logged beside the losses."""
 
 
 class Loop:
@@ -101,6 +103,16 @@ class Loop:
         if state.augmented and stage.augment:
             self.extra = augment.encoded(self.job.train, self.checkpoints.kept(state.augmented["file"]), stage.augment)
         self.cast.enter(stage)
+        if tensors is None:
+            self._say(stage)
+
+    def _say(self, stage: Stage) -> None:
+        """What a stage settled by itself, and what it warns of."""
+        lines = [f"takes {name} {value}" for name, value in stage.settled.items()]
+        if self.cast.scale:
+            lines.append(f"finds the mean squared norm of the teacher's logits to be {self.cast.scale:.4g}")
+        for line in (*lines, *(f"warns: {warning}" for warning in stage.warnings)):
+            self.job.talk.say(f"{self.job.title}: stage '{stage.name}' {line}")
 
     def _stage(self, stage: Stage, advance: Advance) -> None:
         state, job = self.state, self.job
@@ -164,7 +176,7 @@ class Loop:
             group["lr"] = rate
         optimizer.step()
         for name, value in sums.items():
-            self.losses.setdefault(name, []).append(value)
+            self.losses.setdefault(MEASURE + name if terms[name].measure else name, []).append(value)
         if (state.total + 1) % LOG_EVERY == 0 or state.step + 1 == stage.steps:
             self._log(stage, rate)
 
@@ -226,9 +238,12 @@ class Loop:
         means = {name: float(self.machine.total(torch.stack(values).mean())) for name, values in self.losses.items()}
         self.losses = {}
         self._finite(stage, means)
+        measures = {name.removeprefix(MEASURE): means.pop(name) for name in [*means] if name.startswith(MEASURE)}
         if self.log:
-            self.log.add({"step": self.state.total + 1, "stage": stage.name, "rate": rate, "losses": means})
-        self.machine.track({f"{self.job.title}/{k}": v for k, v in {**means, "rate": rate, "step": self.state.total + 1}.items()})
+            row = {"step": self.state.total + 1, "stage": stage.name, "rate": rate, "losses": means}
+            self.log.add(row | ({"measures": measures} if measures else {}))
+        shown = {**means, **measures, "rate": rate, "step": self.state.total + 1}
+        self.machine.track({f"{self.job.title}/{k}": v for k, v in shown.items()})
 
     def _finite(self, stage: Stage, means: Mapping[str, float]) -> None:
         if bool(self.bad):

@@ -109,7 +109,7 @@ def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]
         if term.teacher is not None:
             key = id(term.teacher)
             if key not in taught:
-                taught[key] = _logits(term.teacher, at)
+                taught[key] = logits_at(term.teacher, at)
             teacher = taught[key]
         share = factor * term.f(logits, teacher, None if term.gold is None else term.gold[at]).sum()
         found[name] += share.detach()
@@ -117,7 +117,8 @@ def _tile(logits: Tensor, at: slice, parts: list[Part], found: dict[str, Tensor]
     return total
 
 
-def _logits(states: States | Sparse, at: slice) -> Tensor | Sparse:
+def logits_at(states: States | Sparse, at: slice) -> Tensor | Sparse:
+    """A tile's logits, without gradient; a sparse teacher's rows as they are."""
     if isinstance(states, Sparse):
         return states[at]
     with torch.no_grad():

@@ -195,6 +195,7 @@ class Workshop:
                 "score": state.best.get("", {}).get("score"),
                 "learning_rate": job.training.learning_rate,
                 "stages": [s.name for s in loop.stages],
+                "settled": {s.name: dict(s.settled) for s in loop.stages if s.settled},
                 "history": state.history,
                 "losses": records.rows(folder / "steps.jsonl"),
                 "precision": str(loop.dtype).removeprefix("torch."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class Adversary:
     """Steps of the student in each cycle."""
     generator_rate: Positive = 5e-7
     """The generator's peak learning rate."""
+    generator_budget: Literal["within", "beside"] = "within"
+    """Whether the generator's steps are part of the student's budget, as published, or come beside it."""
 
     def roles(self, facts: Facts) -> dict[str, RoleSpec]:
         if facts.mask_token is None:
@@ -66,6 +68,11 @@ class Adversary:
             Turn(apart, role="generator", steps=self.generator_steps, learning_rate=self.generator_rate),
             Turn(lambda see: student(see, lambda: self.written(see, facts, learn=False)), steps=self.student_steps),
         )
+
+    def length(self, budget: int) -> int:
+        """Steps of a stage of these turns whose budget is `budget`."""
+        cycles = -(-budget // self.student_steps) if self.generator_budget == "beside" else 0
+        return budget + cycles * self.generator_steps
 
     def fill(self, see: See, facts: Facts) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of masked tokens in nats, and how many there are."""

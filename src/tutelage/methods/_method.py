@@ -71,6 +71,8 @@ class Needs:
     `over_rows` at `temperature`; also drawn ones, where all terms are KL(teacher || student)."""
     temperature: float = 1.0
     """What `few` classes are tempered with."""
+    scale: Literal["", "sum", "mean"] = ""
+    """Asks for `see.scale`: the mean over training rows of the squared norm of the teacher's logits, over classes a sum or a mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +122,10 @@ class Stage:
     """What looks at dev measure instead of the task's metric: from a batch to a summed loss in nats and its count. Their
     ratio is recorded with its exponential, the perplexity; less is better."""
     augment: Augment | None = None
+    settled: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings that the stage settles, by name; said when it begins, and recorded."""
+    warnings: tuple[str, ...] = ()
+    """Sentences that are said when the stage begins."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +177,7 @@ class See:
         maps: Mapping[str, nn.Module] | nn.ModuleDict,
         seed: int = 0,
         write: Callable[..., list[Tensor]] | None = None,
+        scale: float = 0.0,
     ):
         self._look = functools.cache(look)
         self._live, self._write = look, write
@@ -179,6 +186,8 @@ class See:
         self.task, self.batch, self.progress, self.maps, self._seed = task, batch, progress, maps, seed
         self.once: Any = None
         """What `Augment.once` gave, while rows are refreshed."""
+        self.scale = scale
+        """The mean squared norm of the teacher's logits, where the stage needs it (`Needs.scale`)."""
 
     @property
     def student(self) -> Seen:
@@ -212,7 +221,7 @@ class See:
         def look(role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
             return self._live(role, batch.inputs if inputs is None else inputs, places)
 
-        return See(look, self.embeddings, self.task, batch, self.progress, self.maps, self._seed, self._write)
+        return See(look, self.embeddings, self.task, batch, self.progress, self.maps, self._seed, self._write, self.scale)
 
     def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
         """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them.
@@ -261,14 +270,25 @@ def _of_few(f: Callable[..., Tensor], student: Tensor, teacher: Sparse) -> Tenso
     return f(own * teacher.temperature, teacher.log * teacher.temperature, kind="choice", allowed=None)
 
 
-def scaled_distance(see: See, student: Seen, teacher: Seen, phi: float, *, margin: float = 0.0, weight: float = 1.0) -> Term:
-    """Sum over rows of max(0, |z_S - phi z_T|^2 - margin * phi), the squared distance being a sum over classes."""
+def scaled_distance(
+    see: See, student: Seen, teacher: Seen, phi: float, *, margin: float = 0.0, weight: float = 1.0, reduction: str = "sum"
+) -> Term:
+    """Sum over rows of max(0, |z_S - phi z_T|^2 - margin * phi), the squared distance being a sum or a mean over classes."""
 
     def distance(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
-        gap = losses.squared_distance(s, phi * t.float(), allowed=allowed)
+        gap = losses.squared_distance(s, phi * t.float(), allowed=allowed, reduction=reduction)
         return (gap - margin * phi).clamp(min=0) if margin else gap
 
     return over_rows(distance, student, teacher, see, weight=weight)
+
+
+def within_margin(see: See, student: Seen, teacher: Seen, phi: float, *, margin: float, reduction: str) -> Term:
+    """The share of rows that `scaled_distance` leaves alone since they are within the margin; without gradient."""
+
+    def inactive(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
+        return (losses.squared_distance(s.detach(), phi * t.float(), allowed=allowed, reduction=reduction) <= margin * phi).float()
+
+    return dataclasses.replace(over_rows(inactive, student, teacher, see), measure=True)
 
 
 def over_labelled(f: Callable[..., Tensor], student: Seen, see: See, *, weight: float = 1.0) -> Term:

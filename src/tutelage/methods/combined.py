@@ -1,8 +1,8 @@
 """Combined-KD: Annealing-KD's stages with MATE-KD's generator in the first.
 
 Source: Li, Rashid, Jafari, Sharma, Ghodsi, Rezagholizadeh 2021, arXiv:2109.05696; the authors' code in huawei-noah/Efficient-NLP.
-Departures: distances are sums over classes (theirs: means); the generator rests in stage two, where theirs runs without
-effect; dropout is on unless told otherwise (their loop leaves the student in eval mode after its first look at dev).
+Departures: the generator rests in stage two, where theirs runs without effect; dropout is on unless set otherwise (their loop
+leaves the student in eval mode after its first look at dev).
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .. import schedules
-from ..config import Count, settings
+from ..config import settings
 from ..rows import Seen, Term
+from ._annealed import Annealed, two_stages
 from ._generator import Adversary
-from ._method import Facts, Method, Needs, See, Stage, Turn, on_labels, scaled_distance
-from .annealing import temperatures, two_stages
+from ._method import Facts, Method, Needs, See, Stage, Turn, on_labels
 
 
 @settings
-class Combined(Adversary, Method):
+class Combined(Annealed, Adversary, Method):
     """Stage one: the annealed distance on texts as they are and as the generator wrote them, half each; stage two: labels."""
 
     name = "combined"
 
-    max_temperature: Count | None = None
-    """T_max, the number of temperatures; null takes one an epoch of stage one, 10 at most."""
     label_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of the budget for stage two."""
     form: Literal["roberta", "bert"] = "roberta"
@@ -50,7 +48,7 @@ class Combined(Adversary, Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         first, second = two_stages(facts, self.label_share)
-        levels = temperatures(self.max_temperature, first, facts)
+        levels = self.temperatures(first)
 
         def learn(see: See, written: Callable[[], dict[str, Seen]]) -> dict[str, Term]:
             phi = schedules.annealed(see.progress.step, see.progress.steps, levels)
@@ -58,16 +56,17 @@ class Combined(Adversary, Method):
                 other = on_labels(see, 0.5)
             else:
                 seen = written()
-                other = {"written": scaled_distance(see, seen["student"], seen["teacher"], phi, weight=0.5)}
-            return other | {"match": scaled_distance(see, see.student, see.teacher, phi, weight=0.5)}
+                other = {"written": self.distance(see, seen["student"], seen["teacher"], phi, weight=0.5)}
+            return other | {"match": self.distance(see, see.student, see.teacher, phi, weight=0.5)}
 
         def apart(see: See, student: Seen, teacher: Seen, weight: float) -> Term:
-            return scaled_distance(see, student, teacher, 1.0, weight=weight)
+            return self.distance(see, student, teacher, 1.0, weight=weight)
 
         turns: tuple[Turn, ...] = (Turn(lambda see: learn(see, dict)),)
         if self.form == "roberta":
-            turns = self.turns(facts, apart, learn)
+            turns, first = self.turns(facts, apart, learn), self.length(first)
         turns = (*turns[:-1], dataclasses.replace(turns[-1], dropout=self.dropout))
         before = self.preparation(facts) if self.form == "roberta" else []
         label = Turn(on_labels, dropout=self.dropout)
-        return [*before, Stage("anneal", turns, first), Stage("label", (label,), second, teacher=None, start_from="best")]
+        anneal = Stage("anneal", turns, first, **self.noted(levels, 1 / levels))
+        return [*before, anneal, Stage("label", (label,), second, teacher=None, start_from="best")]

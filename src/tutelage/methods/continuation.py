@@ -1,8 +1,9 @@
 """Continuation-KD: from a smoothed teacher within a margin to the labels, in one course.
 
 Source: Jafari, Kobyzev, Rezagholizadeh, Poupart, Ghodsi 2022, arXiv:2212.05998, equations 3 to 8 and algorithm 1.
-Departures: the paper gives no value of the margin m, nor whether the norm is a sum and the hinge a row's: here the distance
-is a sum over classes and the hinge is taken row by row, and 1 is our default; T stays at 1 where algorithm 1 would pass it.
+Departures: the paper gives no value of the margin m, prints the squared norm and calls it a mean square, and does not say whether
+the hinge is a row's: here the distance is a mean over classes unless set otherwise, the hinge is taken row by row, and m is a share
+of the mean squared norm of the teacher's logits. T falls by steps, or by algorithm 1, where it stays at 1 instead of passing it.
 """
 
 from __future__ import annotations
@@ -13,29 +14,27 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .. import schedules
-from ..config import Count, NonNegative, settings
+from ..config import settings
 from ..errors import ConfigError
 from ..rows import Term
-from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, on_labels, scaled_distance
-from .annealing import temperatures
+from ._annealed import Annealed
+from ._method import Facts, Method, Needs, Progress, See, Stage, Turn, on_labels, within_margin
 
 
 @settings
-class Continuation(Method):
+class Continuation(Annealed, Method):
     """psi * label loss + (1 - psi) * max(0, |z_S - phi(T) z_T|^2 - m phi(T)), psi rising, T falling to 1."""
 
     name = "continuation"
 
-    max_temperature: Count | None = None
-    """T_max, the number of temperatures; null takes one an epoch, 10 at most."""
-    margin: NonNegative = 1.0
-    """m, in squared logits summed over classes; 0 is the plain distance."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """m, as a share of the mean squared norm of the teacher's logits, of training rows; 0 is the plain distance."""
     labels: Literal["glue", "images", "ramp", "step"] = "glue"
     """psi: the paper's course for GLUE (eq. 8) or images (eq. 7); 'ramp' rises evenly, 'step' jumps from 0 to 1 at label_from."""
     label_from: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the budget from which psi is 1, for ramp and step."""
-    temperature: Literal["algorithm", "equal"] = "algorithm"
-    """T falls at the epochs that algorithm 1 names, or in equal shares of anneal_share."""
+    temperature: Literal["equal", "algorithm"] = "equal"
+    """T falls in equal shares of the steps in anneal_share, or at the epochs that algorithm 1 names, of which T_max cannot have more."""
     anneal_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the budget in which T falls to 1, for temperature equal."""
 
@@ -49,10 +48,13 @@ class Continuation(Method):
             yield "anneal_share", "has no effect with temperature algorithm; leave it out"
 
     def needs(self, facts: Facts, stage: str) -> Needs:
-        return Needs(raw_logits=True)
+        return Needs(raw_logits=True, scale=self.reduction if self.margin else "")
 
     def stages(self, facts: Facts) -> list[Stage]:
-        levels = temperatures(self.max_temperature, facts.steps, facts)
+        if self.temperature == "algorithm":
+            levels = self.temperatures(facts.epochs, "epochs")
+        else:
+            levels = self.temperatures(max(1, round(self.anneal_share * facts.steps)))
         if self.label_from is None and facts.epochs < 2:
             raise ConfigError(f"method.labels: the course '{self.labels}' is for 2 epochs or more; train longer, or take ramp or step")
 
@@ -60,10 +62,14 @@ class Continuation(Method):
             psi, phi = self.psi(see.progress), self.phi(see.progress, levels)
             out = on_labels(see, psi)
             if psi < 1:
-                out["match"] = scaled_distance(see, see.student, see.teacher, phi, margin=self.margin, weight=1 - psi)
+                margin = self.margin * see.scale
+                out["match"] = self.distance(see, see.student, see.teacher, phi, margin=margin, weight=1 - psi)
+                if margin:
+                    out["inactive"] = within_margin(see, see.student, see.teacher, phi, margin=margin, reduction=self.reduction)
             return out
 
-        return [Stage("train", (Turn(terms),), facts.steps)]
+        first = self.phi(Progress("train", 0, facts.steps, 0, facts.epochs), levels)
+        return [Stage("train", (Turn(terms),), facts.steps, **self.noted(levels, first))]
 
     def psi(self, at: Progress) -> float:
         """The share of the label loss."""

@@ -34,7 +34,7 @@ class Mate(Adversary, Method):
     """Weight of the distance on the written text."""
 
     def stages(self, facts: Facts) -> list[Stage]:
-        return [*self.preparation(facts), Stage("train", self.turns(facts, self._distance, self._learn), facts.steps)]
+        return [*self.preparation(facts), Stage("train", self.turns(facts, self._distance, self._learn), self.length(facts.steps))]
 
     def _distance(self, see: See, student: Seen, teacher: Seen, weight: float) -> Term:
         f = losses.cross_entropy if self.divergence == "cross_entropy" else functools.partial(losses.soft_targets, temperature=1.0)

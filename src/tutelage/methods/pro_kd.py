@@ -17,13 +17,13 @@ from pydantic import Field
 from .. import losses, schedules
 from ..config import Count, NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Facts, Method, Needs, RoleSpec, See, Stage, Turn, on_labels, over_rows, scaled_distance
-from .annealing import temperatures, two_stages
+from ._annealed import Annealed, two_stages
+from ._method import Facts, Method, Needs, RoleSpec, See, Stage, Turn, on_labels, over_rows
 from .rco import along_the_route, chosen
 
 
 @settings
-class ProKd(Method):
+class ProKd(Annealed, Method):
     """Stage one: the distance to the teacher as it was then, smoothed; stage two: the labels, from the best student."""
 
     name = "pro_kd"
@@ -39,7 +39,8 @@ class ProKd(Method):
     smoothing: Literal["phi", "inverse", "none"] = "phi"
     """Form mse: the teacher's logits times phi(T) of Annealing-KD, divided by T falling evenly to 1, or as they are."""
     max_temperature: Count | None = None
-    """Online with phi or inverse: T_max; null takes one an epoch, 10 at most. Checkpoints have one temperature each."""
+    """Online with phi or inverse: T_max; null takes 10, or one a step where there are fewer steps. The run says and records it.
+    Checkpoints have one temperature each."""
     temperature: Positive = 2.0
     """Form kl: divides both logits."""
     hard_weight: NonNegative = 0.0
@@ -53,6 +54,7 @@ class ProKd(Method):
             "checkpoints": (online and self.checkpoints is not None, "with teacher online"),
             "turn": (not online and self.turn is not None, "with stored checkpoints"),
             "smoothing": (self.form == "kl" and self.smoothing != "phi", "with form kl"),
+            "reduction": (self.form == "kl" and self.reduction != "mean", "with form kl"),
             "temperature": (self.form == "mse" and self.temperature != 2.0, "with form mse"),
             "max_temperature": (
                 self.max_temperature is not None and (not online or self.form == "kl" or self.smoothing == "none"),
@@ -77,14 +79,15 @@ class ProKd(Method):
                 return functools.partial(self._follow, role="teacher", level=place, levels=of)
 
             return [*along_the_route(numbers, first, terms, "continue"), label]
-        levels = temperatures(self.max_temperature, first, facts)
+        levels = self.temperatures(first)
         turn = min(self.turn or facts.steps_per_epoch, first)
         turns = (
             Turn(lambda see: {"guide": see.task.label_term(see("guide"), see.batch)}, role="guide", steps=turn),
             Turn(functools.partial(self._follow, role="guide", level=None, levels=levels), steps=turn),
         )
         whole, rest = divmod(first, turn)
-        return [Stage("follow", turns, 2 * turn * whole + (turn + rest if rest else 0), teacher=None), label]
+        noted = self.noted(levels, 1 / levels) if self.form == "mse" and self.smoothing != "none" else {}
+        return [Stage("follow", turns, 2 * turn * whole + (turn + rest if rest else 0), teacher=None, **noted), label]
 
     def _follow(self, see: See, role: str, level: int | None, levels: int) -> dict[str, Term]:
         guide = see.teacher if role == "teacher" else see(role)
@@ -92,7 +95,7 @@ class ProKd(Method):
             distance = functools.partial(losses.soft_targets, temperature=self.temperature)
             out = {"follow": over_rows(distance, see.student, guide, see)}
         else:
-            out = {"follow": scaled_distance(see, see.student, guide, self._scale(see, level, levels))}
+            out = {"follow": self.distance(see, see.student, guide, self._scale(see, level, levels))}
         return out | on_labels(see, self.hard_weight)
 
     def _scale(self, see: See, level: int | None, levels: int) -> float:
