@@ -3,6 +3,7 @@
     python benchmarks/coreference_quality.py --data ontogum --probe winobias/dev.jsonl --seeds 5 --threads 2    # go on from what is there
     python benchmarks/coreference_quality.py --table                                  # what it holds
     python benchmarks/coreference_quality.py --data ontogum --trial --threads 1       # a design's choices, on dev alone
+    python benchmarks/coreference_quality.py --data ontogum --long --seeds 3 --threads 1    # twice the epochs, an open search of rates
 
 `clusters` is the task coreference, `antecedents` the common way (benchmarks/antecedents.py), `helped` the same with our loss for mentions
 beside it. MiniLM (6 layers) is fine-tuned on --data's train.jsonl, selected on dev.jsonl and scored on test.jsonl, singletons dropped. An
@@ -17,6 +18,9 @@ the spread of seeds stands beside.
 --trial compares our task with another target (`endpoints`, benchmarks/endpoints.py) and another loss (`cells`, benchmarks/cells.py): two
 epochs at one rate, one seed, each judged on the dev documents that chose its epoch and threshold; cells go to
 `results/coreference-trial.jsonl`, and differences are to `clusters`. Test is not read.
+
+--long asks whether budget or rates hold antecedents back: 20 epochs in place of 10, rates from 2.5e-5, and the search goes on to half the
+lowest or twice the highest while that is the best; cells go to `results/coreference-long.jsonl`. `--seeds 0` searches alone.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rates import best, following
 
 import tutelage
 from tutelage import records
@@ -53,6 +58,8 @@ class Plan:
     epochs: int
     rates: tuple[float, ...]
     """The best on dev is taken, tried with `SEARCH_SHARE` of the epochs; a single one is taken as it is."""
+    onward: bool = False
+    """Whether the search goes on beyond the rates until the next one is worse."""
 
     @property
     def results(self) -> Path:
@@ -60,6 +67,7 @@ class Plan:
 
 
 QUALITY = Plan("coreference", ("clusters", "antecedents", "helped"), "antecedents", "test", 10, (1e-4, 2e-4, 4e-4))
+LONG = Plan("coreference-long", ("antecedents", "clusters"), "antecedents", "test", 20, (2.5e-5, 5e-5, 1e-4, 2e-4), onward=True)
 TRIAL = Plan("coreference-trial", ("clusters", "endpoints", "cells"), "clusters", "dev", 2, (2e-4,))
 ARMS: dict[str, dict[str, Any]] = {
     "clusters": {"kind": "coreference"},
@@ -147,16 +155,26 @@ def work(plan: Plan, given: argparse.Namespace) -> None:
             if any(r["configuration"] != configuration(arm, plan, given.data) for r in mine):
                 raise SystemExit(f"{plan.results}: holds cells of another configuration of {arm}; move them away first")
             tried = {r["rate"]: r["dev"] for r in mine if r["seed"] == SEARCH_SEED}
-            if not seed:
-                wanted = [(SEARCH_SEED, rate) for rate in plan.rates if rate not in tried and len(plan.rates) > 1]
-            else:
-                wanted = [] if any(r["seed"] == seed for r in mine) else [(seed, max(plan.rates, key=lambda rate: tried.get(rate, 0)))]
-            for its, rate in wanted:
-                row = cell(arm, its, rate, plan, given)
-                plan.results.parent.mkdir(exist_ok=True)
-                with plan.results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(*(f"{k} {row[k]}" for k in ("arm", "seed", "rate", "dev", "test", "processor") if k in row), flush=True)
+            while not seed and (rate := wanted(plan, tried)):
+                tried[rate] = add(cell(arm, SEARCH_SEED, rate, plan, given), plan)["dev"]
+            if seed and not any(r["seed"] == seed for r in mine):
+                add(cell(arm, seed, best(tried) if tried else plan.rates[0], plan, given), plan)
+
+
+def wanted(plan: Plan, tried: dict[float, float]) -> float | None:
+    """The next rate of a search, None where it is over."""
+    if plan.onward:
+        return following(tried, plan.rates)
+    return next((rate for rate in plan.rates if rate not in tried and len(plan.rates) > 1), None)
+
+
+def add(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """Keep a finished cell and say it."""
+    plan.results.parent.mkdir(exist_ok=True)
+    with plan.results.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(*(f"{k} {row[k]}" for k in ("arm", "seed", "rate", "dev", "test", "processor") if k in row), flush=True)
+    return row
 
 
 def table(plan: Plan) -> list[str]:
@@ -217,14 +235,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with train.jsonl, dev.jsonl and test.jsonl")
     parser.add_argument("--probe", type=Path, help="documents that finished students resolve besides, scored by genre")
     parser.add_argument("--trial", action="store_true", help="few epochs at one rate, judged on dev: to choose a design by")
+    parser.add_argument("--long", action="store_true", help="twice the epochs, lower rates, and a search that goes on")
     parser.add_argument("--arms", help="some of them, by commas")
-    parser.add_argument("--seeds", type=int, help="how many [5; a trial: 1]")
+    parser.add_argument("--seeds", type=int, help="how many, 0 to search alone [5; a trial: 1]")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("runs/coreference-quality"))
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    plan = TRIAL if given.trial else QUALITY
-    given.seeds = given.seeds or (1 if given.trial else 5)
+    plan = TRIAL if given.trial else LONG if given.long else QUALITY
+    given.seeds = (1 if given.trial else 5) if given.seeds is None else given.seeds
     if given.table:
         print(*table(plan), sep="\n")
     elif given.data is None:
