@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 from tutelage.errors import ConfigError, ModelError
-from tutelage.models import cost, resnet
+from tutelage.models import anatomy, cost, resnet
 from tutelage.report import table
 
 LAYERS, HEADS, WIDTH, INNER, VOCABULARY, PLACES, LABELS = 2, 4, 32, 64, 99, 40, 3
@@ -133,9 +133,9 @@ def test_random_inputs_are_ordinary_tokens_of_the_models_vocabulary(bert):
 
 def test_the_longest_text_fits_and_one_token_more_does_not(bert, llama):
     roberta = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**SHAPE, pad_token_id=1))
-    assert (cost.longest(bert), cost.longest(llama), cost.longest(roberta)) == (40, 40, 38)
+    assert [anatomy.positions(model.config) for model in (bert, llama, roberta)] == [40, 40, 38]
     for model in (bert, roberta):
-        longest = cost.longest(model)
+        longest = anatomy.positions(model.config)
         model.eval()(**cost.random_inputs(model, 1, longest))
         with pytest.raises(ConfigError, match=f"tokens: {longest + 1} asked for; this model takes 1 to {longest}"):
             cost.random_inputs(model, 1, longest + 1)

@@ -15,7 +15,7 @@ from .cli_coref import coref
 from .cli_robustness import robustness
 from .cli_study import study
 from .errors import ConfigError
-from .verbs import JSON, THREADS, Verbs
+from .verbs import JSON, THREADS, TRUST, Verbs
 
 _OVERRIDES = click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 
@@ -66,6 +66,7 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 @click.option("--examples", type=click.Path(path_type=Path), help="Write per-example results to this JSON-lines file.")
 @click.option("--tasks", help="Zero-shot tasks instead, of lm-evaluation-harness or in JSON-lines files, by commas.")
 @click.option("--limit", type=click.IntRange(1), help="First so many questions of each of --tasks.")
+@TRUST
 @JSON
 def evaluate(
     student: str,
@@ -112,6 +113,7 @@ def _zero_shot(model: str, tasks: str, limit: int | None, as_json: bool) -> None
 @click.argument("student", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--int8", is_flag=True, help="Also write a dynamically quantised int8 model.")
+@TRUST
 @JSON
 def export(student: Path, out: Path, int8: bool, as_json: bool) -> None:
     """Write the model in folder STUDENT as ONNX to folder OUT, checked against the model and timed."""
@@ -133,6 +135,7 @@ def echo() -> None:
 
 def _text_options(verb: Any) -> Any:
     for option in (
+        TRUST,
         THREADS,
         click.option("--out", type=click.Path(path_type=Path), help="Folder for what was found [runs/echo-MODEL]."),
         click.option("--distance", type=click.IntRange(1, 12), help="How far back a source may stand [6]."),
@@ -264,6 +267,7 @@ def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
 @click.argument("models", nargs=-1, required=True)
 @click.option("--tokens", default=32, show_default=True, help="Length of the rows that are timed.")
 @THREADS
+@TRUST
 @JSON
 def cost(models: tuple[str, ...], tokens: int, threads: int | None, as_json: bool) -> None:
     """Parameters, FLOPs, bytes and latency with spread of MODELS, names or folders; several are timed in turn."""

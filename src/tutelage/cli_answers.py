@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .errors import ConfigError
-from .verbs import JSON, THREADS, Verbs, plain
+from .verbs import JSON, THREADS, TRUST, Verbs, plain
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
 _INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
@@ -29,6 +29,7 @@ def answers() -> None:
 @click.option("--encoder", default="minilm", show_default=True, help="A Hugging Face encoder for search by meaning.")
 @click.option("--skip-broken", is_flag=True, help="Leave broken passages out and go on; else nothing is read.")
 @click.option("--prune", is_flag=True, help="Take out passages that PASSAGES no longer has; refused where it has none of the index's.")
+@TRUST
 @JSON
 def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, skip_broken: bool, prune: bool, as_json: bool) -> None:
     """Index PASSAGES, JSON lines or Parquet with docid, title and text, or a folder of texts; passages that are there are replaced.
@@ -59,6 +60,7 @@ def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, sk
 @click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="Passages to answer from.")
 @click.option("--prompt", default="short", show_default=True, help="short, long, or a version such as short-1.")
 @click.option("--tokens", default=200, show_default=True, type=click.IntRange(1), help="Most tokens of the answer.")
+@TRUST
 @JSON
 def ask(
     question: str,
@@ -119,6 +121,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
 @click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="How many they get.")
 @click.option("--skip-broken", is_flag=True, help="Leave broken lines out and go on; else nothing is read.")
 @THREADS
+@TRUST
 @JSON
 def collect(
     questions: Path, model: str, server: str | None, hosted: bool, store: str, prompts: str, samples: int, temperature: float, tokens: int,
@@ -296,6 +299,7 @@ def fit(file: Path, out: Path, as_json: bool) -> None:
 )
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
 @THREADS
+@TRUST
 @JSON
 def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
     """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .verbs import JSON, THREADS
+from .verbs import JSON, THREADS, TRUST
 
 
 @click.command(
@@ -18,6 +18,7 @@ from .verbs import JSON, THREADS
 @click.option("--suite", "asked", multiple=True, required=True, metavar="NAME[=PATH]", help="A suite, or a YAML file; see 'list suites'.")
 @click.option("--set", "changes", multiple=True, metavar="SUITE.KEY=VALUE", help="A change of a suite's settings, such as imdb.limit=500.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for figures, page and attacks [runs/robustness-DIGEST].")
+@TRUST
 @THREADS
 @JSON
 def robustness(

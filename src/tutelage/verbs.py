@@ -13,6 +13,18 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead 
 THREADS = click.option("--threads", type=click.IntRange(1), help="CPU threads [one a core].")
 
 
+def _trust(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    if given:
+        from .models.trust import trusting
+
+        ctx.with_resource(trusting())
+
+
+TRUST = click.option(
+    "--trust-remote-code", is_flag=True, expose_value=False, callback=_trust, help="Run the code that a model's folder or page carries."
+)
+
+
 class Verbs(click.Group):
     """A user's fault is one sentence on standard error and exit code 2."""
 

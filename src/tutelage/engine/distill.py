@@ -21,6 +21,7 @@ from ..errors import ConfigError, TutelageError
 from ..methods._method import Method
 from ..models import cost
 from ..models.load import Loaded
+from ..models.trust import trusting
 from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
 from . import account, judge
@@ -75,7 +76,7 @@ def distill(
     trackers = made.trackers
     machine = Machine(made.threads, trackers, folder)
     talk = talk if talk and machine.main else Talk()
-    with records.locked(folder) if machine.main else contextlib.nullcontext():
+    with records.locked(folder) if machine.main else contextlib.nullcontext(), trusting((*made.trusted, str(place))):
         if (finished := machine.broadcast(_finished(folder, made) if machine.main else None)) is not None:
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished

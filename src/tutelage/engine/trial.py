@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import config, records
 from ..errors import ConfigError, RunError
+from ..models.trust import trusting
 from ..recipe import Recipe
 from . import judge
 from .checkpoint import State
@@ -48,7 +49,8 @@ def trial(
     run.shop.patience = patience
     if "test" not in run.data.splits:
         raise ConfigError("task: has no test split, and a study compares on test; name one")
-    judged = run.examples()
+    with trusting((*recipe.trusted, str(store))):
+        judged = run.examples()
     key = list(run.models)[-1]
     model, mine = run.models[key], judged[key]
     each = recipe.task.each(mine.predicted, mine.gold)

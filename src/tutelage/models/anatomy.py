@@ -42,6 +42,13 @@ INNER = {"distilbert": "hidden_dim"}
 """What the configuration calls the feed-forward width, where it is not `intermediate_size`."""
 
 
+BEHIND_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Model types that count positions from behind the padding row of their table, so that it holds fewer tokens than rows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """A model's size in the words all families share."""
@@ -55,6 +62,18 @@ class Shape:
 def body(config: Any) -> Any:
     """The configuration of the transformer itself: a model around an encoder keeps it inside its own."""
     return getattr(config, "encoder", None) or config
+
+
+def positions(config: Any) -> int | None:
+    """Most tokens a text may have, None where nothing bounds it."""
+    config = body(config)
+    most = getattr(config, "max_position_embeddings", None)
+    if not isinstance(most, int) or most < 1:  # XLNet says -1
+        return None
+    taken = 0
+    if config.model_type in BEHIND_PADDING:
+        taken = 2 if config.model_type == "mpnet" or config.pad_token_id is None else config.pad_token_id + 1
+    return most - taken
 
 
 def _family(config: Any) -> str:

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ConfigError, ModelError
+from . import anatomy
 
 Inputs = dict[str, Tensor]
 Times = dict[str, dict[str, float]]
@@ -76,17 +77,6 @@ def flops(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     return int(counter.get_total_flops())
 
 
-def longest(model: nn.Module) -> int | None:
-    """Most tokens a text may have, None where nothing bounds it.
-
-    A position table with a padding row (RoBERTa, MPNet) starts counting behind it, so it holds fewer tokens than rows.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
-
-
 def image_shape(model: nn.Module) -> tuple[int, int, int] | None:
     """Channels, height and width of a model for images (224 x 224 where its configuration leaves them free), None for others."""
     if getattr(model, "main_input_name", "") != "pixel_values":
@@ -112,7 +102,7 @@ def random_inputs(model: nn.Module, rows: int, tokens: int = 32, *, tokenizer: A
         return {"pixel_values": draw.to(_device(model))}
     if getattr(config, "vocab_size", None) is None:
         raise ModelError(f"{type(model).__name__}: has no vocabulary to draw tokens from; only models for text or images can be timed")
-    limit = longest(model)
+    limit = anatomy.positions(config)
     if tokens < 1 or (limit and tokens > limit):
         raise ConfigError([("tokens", f"{tokens} asked for; this model takes 1 to {limit or 'any number'}")])
     if rows < 1:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .. import records
 from ..errors import ConfigError, MissingExtra, ModelError
-from . import cost, load
+from . import anatomy, cost, load
 from .samples import Inputs, Text, names_of, random_batches, text_batches
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -231,7 +231,7 @@ def _times(
     sessions = {name: _session(place / name) for name in files}
     table: dict[str, cost.Times] = {name: {} for name in ("model", *files)}
     for count in rows:
-        batch = cost.random_inputs(model, count, min(tokens, cost.longest(model) or tokens))
+        batch = cost.random_inputs(model, count, min(tokens, anatomy.positions(model.config) or tokens))
         if "token_type_ids" in names:
             batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
         calls: dict[str, Callable[[], object]] = {"model": functools.partial(model, **batch)}

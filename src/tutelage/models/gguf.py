@@ -51,7 +51,7 @@ def _unpack(file: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    given: dict[str, Any] = {"gguf_file": file.name}
+    given: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **given)

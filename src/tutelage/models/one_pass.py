@@ -23,8 +23,6 @@ from transformers.utils import ModelOutput
 
 AT_ONCE = 16
 """Windows of one call of the encoder where no gradient is wanted."""
-OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet")
-"""Model types whose first two positions are taken."""
 
 
 class OnePassConfig(PretrainedConfig):
@@ -60,8 +58,8 @@ class OnePassConfig(PretrainedConfig):
         super().__init__(**more)
 
     @classmethod
-    def around(cls, encoder: Any, *, first: int | None, last: int | None, **more: Any) -> OnePassConfig:
-        """For an encoder: windows of 512 tokens, or of the positions it has, each three quarters behind the one before.
+    def around(cls, encoder: Any, *, first: int | None, last: int | None, longest: int | None = None, **more: Any) -> OnePassConfig:
+        """For an encoder: windows of 512 tokens, or of the `longest` it takes, each three quarters behind the one before.
 
         Attention maps are not dropped out, whatever the encoder did: kernels that never hold a map cannot, and on a CPU the maps of
         whole windows take more than half of a training step.
@@ -69,8 +67,7 @@ class OnePassConfig(PretrainedConfig):
         for name in ("attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(encoder, name):
                 setattr(encoder, name, 0.0)
-        taken = 2 if encoder.model_type in OFFSET else 0
-        window = min(512, getattr(encoder, "max_position_embeddings", 512) - taken)
+        window = min(512, longest or 512)
         return cls(encoder, window, max(1, window * 3 // 4), first, last, **more)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..seeds import stream
-from . import cost
+from . import anatomy, cost
 
 SHAPES = ((1, 1), (1, 9), (2, 16), (3, 33), (16, 24), (32, 32), (2, 128))
 """Rows and tokens of the batches that are checked; all rows but the first of a batch are padded. Images take the rows."""
@@ -27,7 +27,7 @@ def names_of(model: Any, tokenizer: Any) -> tuple[str, ...]:
 
 
 def _limit(model: Any, tokenizer: Any) -> int:
-    return min(tokenizer.model_max_length, cost.longest(model) or 10**9)
+    return min(tokenizer.model_max_length, anatomy.positions(model.config) or 10**9)
 
 
 def random_batches(model: Any, tokenizer: Any, names: Sequence[str]) -> Iterator[Inputs]:
