@@ -13,8 +13,14 @@ from matplotlib.figure import Figure
 from . import page, plots, robustness, table, words
 
 Facts = Mapping[str, Any]
-MARKS = {"holds": "The claim holds", "holds in part": "The claim holds in part", "contradicted": "The results contradict the claim",
-         "not shown": "The claim is not shown", "open": "Open"}  # fmt: skip
+MARKS = {
+    "holds": "The claim holds over seeds, on these test rows",
+    "holds in part": "The claim holds in part, over seeds and on these test rows",
+    "mixed": "The results are mixed, for and against the claim",
+    "contradicted": "The results contradict the claim",
+    "not shown": "The claim is not shown",
+    "open": "Open",
+}
 COLUMNS = (
     ("what", "Comparison", True), ("difference", "Difference", False), ("interval", "Over seeds", False),
     ("rows", "Over seeds and rows", False), ("effect", "Effect", False), ("p", "p", False), ("adjusted", "p, Holm", False),
@@ -82,7 +88,7 @@ def write(facts: Facts, path: Path) -> None:
         "verdict": _headline(facts),
         "when": f"{status['done']} of {status['cells']} cells done, {status['failed']} failed, "
         f"{status['running']} running, {status['open']} missing",
-        "claims": [_claim(one, facts["level"]) for one in facts["verdicts"]],
+        "claims": [_claim(one, facts) for one in facts["verdicts"]],
         "columns": COLUMNS,
         "axes": facts["axes"],
         "points": [_point(p, facts) for p in facts["points"]],
@@ -107,17 +113,27 @@ def _headline(facts: Facts) -> str:
     return " ".join(f"{one['name']}: {verdict(one)}." for one in facts["verdicts"]) or "A grid without claims."
 
 
-def _claim(one: Facts, level: float) -> dict[str, Any]:
+def _claim(one: Facts, facts: Facts) -> dict[str, Any]:
     drawn = [a for a in one["comparisons"] if a.get("low") is not None]
     out = {"name": one["name"], "verdict": verdict(one), "rows": [_comparison(a) for a in one["comparisons"]], "picture": None}
+    out["power"] = _power(one, facts["power"]["chance"])
     if drawn:
         draw = functools.partial(forest, one)
-        reach = f"{100 * (1 - level):g} % t intervals over seeds"
+        reach = f"{100 * (1 - facts['level']):g} % t intervals over seeds"
         band = f"; the band is the margin of {one['margin']:g}" if one["margin"] else ""
         out["picture"] = page.picture(draw, functools.partial(forest, one, 4.4))
         out["alt"] = "; ".join(f"{a['value']}{_where(a)}: {a['mean']:+.3f} ({a['low']:+.3f} to {a['high']:+.3f})" for a in drawn)
         out["caption"] = f"Differences to {one['against']} on test with {reach}{band}. To the right is better."
     return out
+
+
+def _power(one: Facts, chance: float) -> str:
+    """What so few seeds can find of a claim's differences after Holm; empty for two models."""
+    many = len(one["comparisons"])
+    if one["kind"] == "models" or not many or not words.known(one["detectable"]):
+        return ""
+    family = f"Holm's first step among {many} comparisons" if many > 1 else "one comparison"
+    return f"At {family} a t test finds an effect of {one['detectable']:.1f} standard deviations with a chance of {chance:g}."
 
 
 def _comparison(a: Facts) -> dict[str, Any]:
@@ -134,8 +150,16 @@ def _comparison(a: Facts) -> dict[str, Any]:
         "rows": f"{gap(a['rows'][0])} to {gap(a['rows'][1])}" if a.get("rows") else words.NONE,
         "effect": words.signed(f"{a['effect']:.2f}") if words.known(a.get("effect")) else words.NONE,
         "p": _p(a["p"]), "adjusted": _p(a["adjusted"]),
-        "finding": f"open: {'; '.join(a['missing'])}" if a["missing"] else FINDINGS.get(a["finding"], a["finding"]),
+        "finding": _finding(a),
     }  # fmt: skip
+
+
+def _finding(a: Facts) -> str:
+    """A comparison's finding; one beyond the margin has a test of its own, whose p stands beside it."""
+    if a["missing"]:
+        return f"open: {'; '.join(a['missing'])}"
+    beyond = f", p, Holm {_p(a['adjusted_beyond'])}" if a["finding"] == "different" else ""
+    return FINDINGS.get(a["finding"], a["finding"]) + beyond
 
 
 def _point(p: Facts, facts: Facts) -> dict[str, Any]:
@@ -196,19 +220,22 @@ def _tests(facts: Facts) -> Iterator[str]:
     if facts["verdicts"]:
         yield (
             f"p is corrected by Holm within each claim, and a finding is p below {level:g} after it. 'Not shown' is no evidence of no "
-            "difference: that is what equivalence tests (two one-sided t tests within the margin) are for."
+            "difference: that is what equivalence tests (two one-sided t tests within the margin) are for. A difference beyond the margin is "
+            "a finding by a t test of its own, corrected in the same way."
         )
         yield (
-            "The effect is the mean difference over its standard deviation across seeds, corrected for few (Hedges). The interval over "
-            "seeds and rows draws both (percentile bootstrap); over five seeds it covers less than it says, so no claim rests on it."
+            "All of these tests draw seeds alone: they say what other seeds would give on these very test rows. The interval over seeds "
+            "and rows is for other rows too: the squares of half the t interval and of half the rows' interval (bootstrap), added up. "
+            "The effect is the mean difference over its standard deviation across seeds, corrected for few (Hedges)."
         )
     if seeds < 2:
         yield "One seed says nothing of methods: there is nothing to test."
     else:
         yield (
-            f"With {seeds} paired seeds an exact permutation test cannot go below p = {power['floor']:.4g}. A t test finds an effect of "
-            f"{power['detectable']:.1f} standard deviations with a chance of {power['chance']:g} before Holm; smaller ones are mostly "
-            "missed. Ranks over a few tasks say less still, so no critical-difference picture is drawn."
+            f"With {seeds} paired seeds an exact permutation test cannot go below p = {power['floor']:.4g}. A single t test finds an effect "
+            f"of {power['detectable']:.1f} standard deviations with a chance of {power['chance']:g}; what that becomes after Holm stands "
+            "with each claim. Smaller effects are mostly missed. Ranks over a few tasks say less still, so no critical-difference picture "
+            "is drawn."
         )
     if facts["later"]:
         yield "The claims were changed after the study had begun."

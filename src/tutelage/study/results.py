@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,21 @@ class Results:
         return max(done, key=lambda p: -p["dev"] if p["metric"] in words.LESS else p["dev"], default=None)
 
     def verdicts(self) -> list[dict[str, Any]]:
-        """Each claim with its comparisons, corrected by Holm within the claim, and what they say together."""
+        """Each claim with its comparisons, corrected by Holm within the claim, and what they say together.
+
+        Of a claim of equivalence, the tests of equivalence are one family and those of a difference beyond the margin another.
+        """
         out = []
         for claim in self.plan.claims:
             compare = self._two_models if claim.kind == "models" else self._compare
             made = [compare(claim, *pair) for pair in self._pairs(claim)]
-            for one, adjusted in zip(made, statistics.holm([float(one["p"]) for one in made]), strict=True):
-                one["adjusted"] = adjusted
+            for p in ("p", "beyond") if claim.margin else ("p",):
+                for one, adjusted in zip(made, statistics.holm([float(one[p]) for one in made]), strict=True):
+                    one["adjusted" if p == "p" else "adjusted_beyond"] = adjusted
+            for one in made:
                 one["finding"] = self._finding(claim, one)
             told = {k: getattr(claim, k) for k in ("name", "kind", "axis", "margin", "seed", "against", "suite")}
+            told["detectable"] = statistics.detectable(len(self.plan.study.seeds), self.level, max(1, len(made)))
             out.append({**told, "comparisons": made, "verdict": _verdict(claim, [one["finding"] for one in made])})
         return out
 
@@ -92,7 +99,8 @@ class Results:
 
     def _compare(self, claim: Claim, rest: Point, value: str, own: list[CellRow], other: list[CellRow]) -> dict[str, Any]:
         """One value against another at the same point: paired differences over seeds, positive where it is better."""
-        out: dict[str, Any] = {"at": rest, "value": value, "against": claim.against, "seeds": len(own), "p": float("nan")}
+        out: dict[str, Any] = {"at": rest, "value": value, "against": claim.against, "seeds": len(own)}
+        out |= {"p": math.nan, "beyond": math.nan}
         lacking = [f"{v}, seed {m['seed']} ({m['state']})" for v, rows in ((value, own), (claim.against, other)) for m in _missing(rows)]
         out["missing"] = lacking
         if lacking:
@@ -103,10 +111,12 @@ class Results:
         low, high = statistics.mean_interval(gaps, self.level)
         p = statistics.equivalence(gaps, claim.margin) if claim.margin else statistics.difference(gaps)
         out |= {"metric": metric, "mean": float(np.mean(gaps)), "low": low, "high": high, "p": p, "effect": statistics.effect(gaps)}
+        if claim.margin:
+            out["beyond"] = statistics.beyond(gaps, claim.margin)
         out["each"], out["rows"] = gaps, None
         drawn = statistics.metric_draws(metric, [_examples(r, claim.suite) for r in (*own, *other)])
         if drawn is not None and len(own) > 1:
-            out["rows"] = statistics.over_seeds(sign * (drawn[:, : len(own)] - drawn[:, len(own) :]), self.level)
+            out["rows"] = statistics.over_seeds_and_rows(gaps, sign * (drawn[:, : len(own)] - drawn[:, len(own) :]), self.level)
         return out
 
     def _finding(self, claim: Claim, one: dict[str, Any]) -> str:
@@ -114,8 +124,7 @@ class Results:
         if one["missing"] or one["p"] != one["p"]:
             return "open"
         if claim.margin:
-            outside = one["low"] > claim.margin or one["high"] < -claim.margin
-            return "equivalent" if one["adjusted"] < self.level else "different" if outside else "not shown"
+            return "equivalent" if one["adjusted"] < self.level else "different" if one["adjusted_beyond"] < self.level else "not shown"
         return "not shown" if one["adjusted"] >= self.level else "gain" if one["mean"] > 0 else "loss"
 
     def _two_models(self, claim: Claim, rest: Point, value: str, own: list[CellRow], other: list[CellRow]) -> dict[str, Any]:
@@ -136,7 +145,9 @@ def _verdict(claim: Claim, findings: Sequence[str]) -> str:
         return "open"
     if all(f == right for f in findings):
         return "holds"
-    return "holds in part" if right in findings else "contradicted" if wrong in findings else "not shown"
+    if wrong in findings:
+        return "mixed" if right in findings else "contradicted"
+    return "holds in part" if right in findings else "not shown"
 
 
 def write(cells: Cells, folder: Path, status: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,19 @@ OF_SUMS = {"conll_f1": scores.conll_of}
 """Metrics of sums over items: (..., columns) to (...)."""
 
 
+def constant(values: np.ndarray) -> bool:
+    """Whether values, one at least, differ by no more than the rounding of their floats; whole numbers by nothing."""
+    exact = not np.issubdtype(values.dtype, np.floating)
+    return bool(np.ptp(values) <= (0 if exact else 64 * np.finfo(values.dtype).eps * np.abs(values).max()))
+
+
 def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
     """One metric over labelled rows, at least one.
 
     accuracy, f1 (of class 1), macro_f1, micro_f1 in [0, 1]; mcc, pearson, spearman in [-1, 1]; rmse in the unit of the
     labels. mcc and correlations are 0 where predictions or labels are all the same.
     """
-    if name in ("mcc", "pearson", "spearman") and (np.ptp(predicted) == 0 or np.ptp(gold) == 0):
+    if name in ("mcc", "pearson", "spearman") and (constant(predicted) or constant(gold)):
         return 0.0
     if name in ("pearson", "spearman"):
         from scipy import stats
