@@ -11,9 +11,9 @@ arm's learning rate is the best of three on dev, tried once with half the epochs
 cell is a line of `results/coreference.jsonl` with each test document's counts, those of links by distance among them; a cell of another
 configuration is refused, never mixed. --probe is a file that a finished student resolves besides; its counts are kept by genre.
 
-The table: F1 over all test documents, mean over seeds, with 95 % intervals that draw documents (2,000 draws, the same for all arms), and
-the difference to `antecedents` on the same draws over the seeds that both have. They tell of other documents, not of other trainings:
-the spread of seeds stands beside.
+The table: F1 over all test documents, mean over seeds, and the difference to `antecedents` over the seeds that both have, with 95 %
+intervals for other seeds and documents (Student's t over seeds, and 2,000 draws of documents, the same for all arms); those of one seed
+tell of other documents alone.
 
 --trial compares our task with another target (`endpoints`, benchmarks/endpoints.py) and another loss (`cells`, benchmarks/cells.py): two
 epochs at one rate, one seed, each judged on the dev documents that chose its epoch and threshold; cells go to
@@ -43,6 +43,7 @@ from tutelage.coref import distances, formats, scores
 from tutelage.coref.documents import Document
 from tutelage.engine import judge
 from tutelage.seeds import stream
+from tutelage.study import statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,16 +219,18 @@ def compared(plan: Plan, cells: dict[str, dict[int, scores.Counts]], metrics: tu
 
 
 def shown(sides: list[list[scores.Counts]], metric: str) -> str:
-    """Mean F1 over seeds of the first side, less that of the second where there is one, with its interval over documents."""
+    """Mean F1 over seeds of the first side, less that of the second where there is one, with its 95 % interval for other seeds and
+    documents (`over_seeds_and_rows`, 2,000 draws of documents), for other documents alone where there is one seed."""
     number = len(sides[0][0].names)
     if any(one.names != sides[0][0].names for side in sides for one in side):
         raise SystemExit("cells of different documents; move those of one away")
     drawn = np.random.default_rng(stream(0, "bootstrap")).multinomial(number, np.full(number, 1 / number), size=2000)
     weights = np.concatenate([np.ones((1, number)), drawn])
-    means = [np.mean([100 * scores.f1(one, metric, weights) for one in side], axis=0) for side in sides]
-    values = means[0] - means[1] if len(means) > 1 else means[0]
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return f"{values[0]:{'+' if len(means) > 1 else ''}.1f} ({low:.1f} to {high:.1f})"
+    found = [np.stack([100 * scores.f1(one, metric, weights) for one in side], axis=1) for side in sides]
+    gaps = found[0] - found[1] if len(found) > 1 else found[0]
+    values, draws = gaps[0], gaps[1:]
+    low, high = statistics.over_seeds_and_rows(values, draws) if len(values) > 1 else np.quantile(draws, [0.025, 0.975])
+    return f"{values.mean():{'+' if len(sides) > 1 else ''}.1f} ({low:.1f} to {high:.1f})"
 
 
 def main() -> None:

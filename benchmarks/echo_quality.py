@@ -33,6 +33,7 @@ from tutelage.echo.analysis import Analysis
 from tutelage.engine import judge
 from tutelage.engine.zero_shot import zero_shot
 from tutelage.find import find
+from tutelage.study import statistics
 
 RESULTS = Path(__file__).parent / "results" / "echo_quality.jsonl"
 TASK = {"kind": "language", "data": "imdb", "tokens": 512, "limit": 560, "dev_limit": 24, "test_limit": 100}
@@ -188,19 +189,16 @@ def train(given: argparse.Namespace) -> None:
 
 
 def interval(many: list[dict[str, list[float]]], less: list[dict[str, list[float]]] | None = None) -> tuple[float, float, float]:
-    """Mean loss a token over seeds, and a 95 % interval that draws seeds and rows (2,000 draws); with `less`, of the difference by
-    seeds in order."""
-    rng = np.random.default_rng(0)
+    """Mean loss a token over seeds, and a 95 % interval for other seeds and rows (`over_seeds_and_rows`, 2,000 draws of rows), for other
+    rows alone where there is one seed; with `less`, of the difference by seeds in order."""
     tokens = np.array(many[0]["tokens"], dtype=float)
     block = np.array([m["loss"] for m in many])
     if less:
         block = block - np.array([m["loss"] for m in less])
-    draws = []
-    for _ in range(2000):
-        at = rng.integers(len(tokens), size=len(tokens))
-        draws.append(block[rng.integers(len(block), size=len(block))][:, at].sum(1).mean() / tokens[at].sum())
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return float(block.sum(1).mean() / tokens.sum()), float(low), float(high)
+    weights = np.random.default_rng(0).multinomial(len(tokens), np.full(len(tokens), 1 / len(tokens)), size=2000)
+    values, draws = block.sum(1) / tokens.sum(), (weights @ block.T) / (weights @ tokens)[:, None]
+    low, high = statistics.over_seeds_and_rows(values, draws) if len(values) > 1 else np.percentile(draws, (2.5, 97.5))
+    return float(values.mean()), float(low), float(high)
 
 
 def table() -> list[str]:

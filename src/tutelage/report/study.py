@@ -158,8 +158,8 @@ def _finding(a: Facts) -> str:
     """A comparison's finding; one beyond the margin has a test of its own, whose p stands beside it."""
     if a["missing"]:
         return f"open: {'; '.join(a['missing'])}"
-    beyond = f", p, Holm {_p(a['adjusted_beyond'])}" if a["finding"] == "different" else ""
-    return FINDINGS.get(a["finding"], a["finding"]) + beyond
+    found = FINDINGS[a["finding"]]
+    return f"{found}, p, Holm {_p(a['adjusted_beyond'])}" if a["finding"] == "different" else found
 
 
 def _point(p: Facts, facts: Facts) -> dict[str, Any]:
@@ -220,8 +220,8 @@ def _tests(facts: Facts) -> Iterator[str]:
     if facts["verdicts"]:
         yield (
             f"p is corrected by Holm within each claim, and a finding is p below {level:g} after it. 'Not shown' is no evidence of no "
-            "difference: that is what equivalence tests (two one-sided t tests within the margin) are for. A difference beyond the margin is "
-            "a finding by a t test of its own, corrected in the same way."
+            "difference: that is what equivalence tests (two one-sided t tests within the margin) are for. A difference beyond the "
+            "margin is a finding by a t test of its own, corrected in the same way."
         )
         yield (
             "All of these tests draw seeds alone: they say what other seeds would give on these very test rows. The interval over seeds "
@@ -232,10 +232,10 @@ def _tests(facts: Facts) -> Iterator[str]:
         yield "One seed says nothing of methods: there is nothing to test."
     else:
         yield (
-            f"With {seeds} paired seeds an exact permutation test cannot go below p = {power['floor']:.4g}. A single t test finds an effect "
-            f"of {power['detectable']:.1f} standard deviations with a chance of {power['chance']:g}; what that becomes after Holm stands "
-            "with each claim. Smaller effects are mostly missed. Ranks over a few tasks say less still, so no critical-difference picture "
-            "is drawn."
+            f"With {seeds} paired seeds an exact permutation test cannot go below p = {power['floor']:.4g}. A single t test finds an "
+            f"effect of {power['detectable']:.1f} standard deviations with a chance of {power['chance']:g}; what that becomes after Holm "
+            "stands with each claim. Smaller effects are mostly missed. Ranks over a few tasks say less still, so no "
+            "critical-difference picture is drawn."
         )
     if facts["later"]:
         yield "The claims were changed after the study had begun."

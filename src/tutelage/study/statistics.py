@@ -13,7 +13,6 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from ..errors import MissingExtra
-from ..seeds import stream
 from ..tasks import _metrics
 
 POWER = 0.8
