@@ -88,7 +88,8 @@ def test_a_harmed_entry_is_found_said_and_computed_again(made, harm):
     assert any("cut short or altered; it is computed again" in note for note in cache.talk.notes)
 
 
-def test_a_fill_that_was_interrupted_goes_on_and_ends_in_equal_values(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("harm", ["", "logits.bin", "done.json"])
+def test_a_fill_that_was_interrupted_goes_on_and_ends_in_equal_values(made, tmp_path, monkeypatch, harm):
     cache, model, data = made
     whole = {k: v.copy() for k, v in fetch(cache, model, data).arrays.items()}
     monkeypatch.setattr(module, "SYNC_SECONDS", 0.0)
@@ -108,9 +109,16 @@ def test_a_fill_that_was_interrupted_goes_on_and_ends_in_equal_values(made, tmp_
     with pytest.raises(Stop):
         fetch(broken, model, data)
     assert not list(broken.folder.glob("*/meta.json"))
+    if harm:
+        [file] = broken.folder.glob(f".partial-*/{harm}")
+        content = bytearray(file.read_bytes())
+        content[4 * 4 * 3 if harm == "logits.bin" else 40] ^= 1  # in the second of four whole batches
+        file.write_bytes(content)
     monkeypatch.setattr(module, "_put", lambda *given: (inner(*given), calls.append(1)))
     resumed = fetch(broken, model, data).arrays
-    assert len(calls) == 5 + (8 - 4), "batches noted as done are not computed again"
+    good = {"": 4, "logits.bin": 1, "done.json": 0}[harm]
+    assert len(calls) == 5 + (8 - good), "batches noted as done and whole are not computed again"
+    assert bool(harm) == any(f"is damaged behind batch {good}" in note for note in broken.talk.notes)
     assert all(np.allclose(whole[k], resumed[k], atol=1e-3) for k in whole)
 
 

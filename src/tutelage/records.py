@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from typing import Any
 from .errors import ModelError, RunError
 
 PACKAGES = ("tutelage", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "scikit-learn")
+SEAL = "sha256 of the rest"
+"""The key under which a sealed file keeps the digest of all its other keys."""
 
 
 @contextlib.contextmanager
@@ -179,24 +181,71 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def begins(path: Path, sha256: str, length: int | None = None) -> bool:
+    """Whether a file has this SHA-256, or its first `length` bytes have; False where it is missing or too short."""
+    try:
+        with open(path, "rb") as handle:
+            if length is None:
+                return hashlib.file_digest(handle, "sha256").hexdigest() == sha256
+            start = handle.read(length)
+    except OSError:
+        return False
+    return len(start) == length and hashlib.sha256(start).hexdigest() == sha256
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder and below it, by its path from there."""
+    return {str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def harmed(folder: Path, files: Mapping[str, str]) -> str:
+    """The first file that is no longer what its digest says, '' where all are."""
+    return next((name for name, sha256 in files.items() if not begins(folder / name, sha256)), "")
+
+
+def seal(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON together with their digest, atomically."""
+    write_json(path, {**facts, SEAL: digest(facts)})
+
+
+def sealed(path: Path) -> dict[str, Any] | None:
+    """What `seal` wrote; None where it is missing or no longer that."""
+    try:
+        facts = read_json(path)
+        return facts if facts.pop(SEAL) == digest(facts) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 class Log:
     """A JSON-lines file that can be cut back to the length a checkpoint remembers."""
 
     def __init__(self, path: Path, keep: int = 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._handle = open(path, "ab")  # noqa: SIM115  (closed by close)
-        self._handle.truncate(keep)
+        with saving(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = open(path, "a+b")  # noqa: SIM115  (closed by close)
+            self._handle.truncate(keep)
+            self._handle.seek(0)
+            self._sha256 = hashlib.sha256(self._handle.read())
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that was added."""
+        return self._sha256.hexdigest()
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row."""
+        line = (json.dumps(row, default=_plain) + "\n").encode()
+        self._sha256.update(line)
         with saving(self.path):
-            self._handle.write((json.dumps(row, default=_plain) + "\n").encode())
+            self._handle.write(line)
 
     def mark(self) -> int:
-        """Flush, and return the length in bytes to come back to."""
+        """Force all to the disk, and return the length in bytes to come back to."""
         with saving(self.path):
             self._handle.flush()
+            os.fsync(self._handle.fileno())
         return os.fstat(self._handle.fileno()).st_size
 
     def close(self) -> None:

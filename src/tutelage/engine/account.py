@@ -16,11 +16,14 @@ from . import judge
 from .teacher import Teacher
 from .workshop import Trained, Workshop
 
+PAGES = ("report.html", "student/README.md")
+"""What a run writes for people, who may change it."""
+
 
 def model(title: str, role: str, loaded: Loaded, trained: Trained | None, method: Method | None) -> dict[str, Any]:
     """A model's entry in the record, before it is tested and timed."""
     parameters = cost.parameters(loaded.model)["total"]
-    facts = {k: v for k, v in trained.facts.items() if k not in ("weights", "score")} if trained else None
+    facts = {k: v for k, v in trained.facts.items() if k not in ("weights", "score", "files")} if trained else None
     looks = [h for h in trained.facts["history"] if h["step"] == trained.facts["best_step"]] if trained else []
     return {
         "title": title,
@@ -106,4 +109,13 @@ def write(folder: Path, facts: dict[str, Any], examples: dict[str, judge.Judged]
         task = facts["recipe"]["task"] | facts["data"]["settled"] | own.get("test", {}).get("calibrated", {})
         records.write_json(place / "tutelage.json", {"task": task, "labels": list(data.labels), "record": facts["name"]})
     page.write(facts, folder / "report.html")
-    records.write_json(folder / "record.json", facts)
+    found = {f"student/{name}": sha256 for name, sha256 in records.digests(folder / "student").items()}
+    found |= {name: records.file_digest(folder / name) for name in (f"examples-{key}.jsonl" for key in examples)}
+    facts["files"] = {name: sha256 for name, sha256 in found.items() if name not in PAGES}
+    records.seal(folder / "record.json", facts)
+
+
+def harm(folder: Path, facts: dict[str, Any]) -> str:
+    """The first file of a finished run that is not as it was left, '' where all are; pages may be edited, not be missing."""
+    gone = [name for name in PAGES if not (folder / name).is_file() or not (folder / name).stat().st_size]
+    return records.harmed(folder, facts["files"]) or next(iter(gone), "")

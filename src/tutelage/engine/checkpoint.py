@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .. import records
+from ..errors import RunError
 
 ANCHOR = "anchor-"
 """Begins the names of weights that are kept for good."""
+INIT = "init.safetensors"
+"""The student as it began."""
 
 
 @dataclasses.dataclass
@@ -36,49 +39,75 @@ class State:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     augmented: dict[str, Any] | None = None
     """The augmented rows in use: their file and the epoch they were made in."""
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of the files that stand beside the checkpoints, by name."""
     log: int = 0
     """Length of the step log in bytes."""
+    log_sha256: str = ""
+    """SHA-256 of so much of the step log."""
     seconds: float = 0.0
     """Time spent training, looks at dev and saves included."""
 
 
 class Checkpoints:
-    """The folder of one training's checkpoints and best students."""
+    """The folder of one training's checkpoints and best students; `log` is its step log, `say` tells the user of harm."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, log: Path, say: Callable[[str], None] = lambda text: None):
+        self.folder, self.log, self.say = folder, log, say
 
     def save(self, state: State, tensors: dict[str, torch.Tensor]) -> None:
         """Write a checkpoint, then drop all but the last two and the files that neither needs."""
+        state.files = {name: state.files[name] for name in self._needs(state)}
         with records.whole_folder(self.folder / f"step-{state.total:09d}") as new:
             write_tensors(new / "tensors.safetensors", tensors)
             facts = {"sha256": records.file_digest(new / "tensors.safetensors"), "state": dataclasses.asdict(state)}
-            records.write_json(new / "state.json", facts)
+            records.seal(new / "state.json", facts)
         self._tidy()
 
     def load(self) -> tuple[State, dict[str, torch.Tensor]] | None:
-        """The newest unharmed checkpoint, or None. Leftovers of an interrupted write are removed."""
+        """The newest unharmed checkpoint, or None. Harmed ones are said and removed, as are leftovers of an interrupted write."""
         for leftover in self.folder.glob(".*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         for folder in reversed(self._all()):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                facts = records.read_json(folder / "state.json")
-                if records.file_digest(folder / "tensors.safetensors") == facts["sha256"]:
-                    return State(**facts["state"]), load_file(folder / "tensors.safetensors")
+            facts = records.sealed(folder / "state.json")
+            harm = self._harm(folder, facts) if facts else f"{folder.name}/state.json"
+            if facts and not harm:
+                return State(**facts["state"]), load_file(folder / "tensors.safetensors")
+            self.say(f"{harm} is damaged; the checkpoint of step {int(folder.name[5:])} is passed over")
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
+    def _harm(self, folder: Path, facts: dict[str, Any]) -> str:
+        """What a checkpoint needs and does not find as it was written; '' where nothing is amiss."""
+        state = State(**facts["state"])
+        beside = {name: state.files[name] for name in self._needs(state)}
+        if harmed := records.harmed(folder, {"tensors.safetensors": facts["sha256"]}):
+            return f"{folder.name}/{harmed}"
+        whole_log = not state.log or records.begins(self.log, state.log_sha256, state.log)
+        return records.harmed(self.folder, beside) or ("" if whole_log else self.log.name)
+
+    def _needs(self, state: State) -> set[str]:
+        """Names of the files beside the checkpoints that a training in this state may still read."""
+        named = {best["file"] for best in state.best.values()} | {(state.augmented or {}).get("file")}
+        return {name for name in state.files if name in named or name == INIT or name.startswith(ANCHOR)}
+
     def keep(self, name: str, tensors: dict[str, torch.Tensor]) -> str:
-        """Write tensors beside the checkpoints (a best student, augmented rows); the state refers to them by this name."""
+        """Write tensors beside the checkpoints (a best student, augmented rows); returns their SHA-256, which the state holds."""
         with records.saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self.folder / f".{name}.tmp"
             write_tensors(temporary, tensors)
+            records.sync(temporary)
+            digest = records.file_digest(temporary)
             temporary.replace(self.folder / name)
-        return name
+            records.sync(self.folder)
+        return digest
 
-    def kept(self, name: str) -> dict[str, torch.Tensor]:
-        """What `keep` wrote."""
+    def kept(self, name: str, digest: str) -> dict[str, torch.Tensor]:
+        """What `keep` wrote; raises RunError where it is no longer that."""
+        if not records.begins(self.folder / name, digest):
+            mend = "start the same command again, which goes on from what is whole"
+            raise RunError(f"{self.folder / name}: was damaged after it was written; {mend}")
         return load_file(self.folder / name)
 
     def clear(self) -> None:
@@ -92,13 +121,10 @@ class Checkpoints:
         old, live = self._all()[:-2], self._all()[-2:]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
-        needed: set[str | None] = {"init.safetensors"}
-        for folder in live:
-            state = records.read_json(folder / "state.json")["state"]
-            needed |= {b["file"] for b in state["best"].values()}
-            needed.add((state["augmented"] or {}).get("file"))
+        facts = [known for folder in live if (known := records.sealed(folder / "state.json"))]
+        needed = {name for known in facts for name in self._needs(State(**known["state"]))}
         for file in self.folder.glob("*.safetensors"):
-            if file.name not in needed and not file.name.startswith(ANCHOR):
+            if file.name not in needed:
                 file.unlink(missing_ok=True)
 
 

@@ -77,7 +77,7 @@ def distill(
     machine = Machine(made.threads, trackers, folder)
     talk = talk if talk and machine.main else Talk()
     with records.locked(folder) if machine.main else contextlib.nullcontext(), trusting((*made.trusted, str(place))):
-        if (finished := machine.broadcast(_finished(folder, made) if machine.main else None)) is not None:
+        if (finished := machine.broadcast(_finished(folder, made, talk) if machine.main else None)) is not None:
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished
         run = Run(made, place, machine, talk, on_step)
@@ -98,19 +98,28 @@ def distill(
         return _result(folder, record)
 
 
-def _finished(folder: Path, recipe: Recipe) -> Result | None:
-    """The run's result if it is there; ConfigError if the folder holds a run of other settings."""
-    if (folder / "recipe.yaml").exists():
-        before = config.read(folder / "recipe.yaml")
-        if changed := config.difference(_deciding(before), _deciding(config.dump(recipe))):
-            raise ConfigError(
-                f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it"
-            )
-    elif folder.exists() and any(p.name[0] != "." for p in folder.iterdir()):
-        raise ConfigError(f"{folder}: is not empty and not a run's folder; name another one with --out")
-    if not (folder / "record.json").exists():
+def _finished(folder: Path, recipe: Recipe, talk: Talk) -> Result | None:
+    """The run's result if it is there and whole; ConfigError if the folder holds a run of other settings."""
+    record, begun, wanted = records.sealed(folder / "record.json"), folder / "recipe.yaml", _deciding(config.dump(recipe))
+    before = record["recipe"] if record else None
+    try:
+        before = config.read(begun) if begun.exists() else before
+    except ConfigError:
+        if record is None:
+            why = "its recipe.yaml is damaged, so that nobody knows whose run it holds"
+            raise ConfigError(f"{folder}: {why}; remove the folder (what was trained is in the store) or name another with --out") from None
+    if before is None:
+        if folder.exists() and any(p.name[0] != "." for p in folder.iterdir()):
+            raise ConfigError(f"{folder}: is not empty and not a run's folder; name another one with --out")
         return None
-    return _result(folder, records.read_json(folder / "record.json"))
+    if changed := config.difference(_deciding(before), wanted):
+        raise ConfigError(
+            f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it"
+        )
+    harm = "record.json" if record is None and (folder / "record.json").exists() else account.harm(folder, record) if record else ""
+    if harm:
+        talk.say(f"{folder / harm}: is damaged or gone; the run is carried out again, and takes from the store what it holds")
+    return _result(folder, record) if record and not harm else None
 
 
 def _result(folder: Path, record: dict[str, Any]) -> Result:

@@ -24,7 +24,7 @@ from ..seeds import by_row, stream
 from ..tasks._task import Encoded
 from . import augment, batches, course, optim
 from .cast import NOBODY, Cast, Job
-from .checkpoint import ANCHOR, Checkpoints, State
+from .checkpoint import ANCHOR, INIT, Checkpoints, State
 from .forward import move
 from .judge import seen_by
 from .talk import Advance
@@ -33,6 +33,8 @@ from .tiles import loss_of
 LOG_EVERY = 10
 MEASURE = "measure."
 """Begins the names of what is logged beside the losses."""
+LOG = "steps.jsonl"
+"""The step log's name in a training's folder."""
 
 
 class Loop:
@@ -44,7 +46,7 @@ class Loop:
         self.stages = job.method.stages(job.facts)
         self.cast = Cast(job, self.stages, self.dtype)
         self.models, self.maps = self.cast.models, self.cast.maps
-        self.checkpoints = Checkpoints(job.folder / "checkpoints")
+        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.folder / LOG, lambda text: job.talk.say(f"{job.title}: {text}"))
         self.state = State()
         self.optimizers: dict[int, torch.optim.Optimizer] = {}
         self.extra: Encoded | None = None
@@ -63,7 +65,7 @@ class Loop:
         if loaded:
             self.state = loaded[0]
             job.talk.say(f"{job.title}: goes on from step {self.state.total}")
-        self.log = records.Log(job.folder / "steps.jsonl", self.state.log) if self.machine.main else None
+        self.log = records.Log(job.folder / LOG, self.state.log) if self.machine.main else None
         self.began, self.saved_at, self.save_cost = time.monotonic() - self.state.seconds, time.monotonic(), 0.0
         total = sum(stage.steps for stage in self.stages)
         with job.talk.task(job.title, total, self.state.total) as advance:
@@ -89,19 +91,19 @@ class Loop:
                 self._select(judged, state.best.get(before.name))
             state.stage, state.step, state.epoch, state.position, state.looks_without, state.augmented = number, 0, 0, 0, 0, None
             if stage.start_from == "init":
-                self._put_back({f"role.student.{k}": v for k, v in self.checkpoints.kept("init.safetensors").items()})
+                self._put_back({f"role.student.{k}": v for k, v in self._kept(INIT).items()})
             elif stage.start_from != "last":
                 wanted = before.name if stage.start_from == "best" else stage.start_from.removesuffix(":best")
                 self._select("student", state.best.get(wanted))
-        elif tensors is None and any(s.start_from == "init" for s in self.stages) and self.machine.main:
-            self.checkpoints.keep("init.safetensors", self.models["student"].state_dict())
+        elif tensors is None and any(s.start_from == "init" for s in self.stages):
+            self._keep(INIT, self.models["student"].state_dict())
         if number == 0 or stage.optimizer == "fresh" or not self.optimizers:
             self.optimizers = {i: optim.build(self.cast.parameters(turn), self.job.training) for i, turn in enumerate(stage.turns)}
         if tensors is not None:
             self._put_back(tensors)
         self.extra = None
         if state.augmented and stage.augment:
-            self.extra = augment.encoded(self.job.train, self.checkpoints.kept(state.augmented["file"]), stage.augment)
+            self.extra = augment.encoded(self.job.train, self._kept(state.augmented["file"]), stage.augment)
         self.cast.enter(stage)
         if tensors is None:
             self._say(stage)
@@ -211,8 +213,8 @@ class Loop:
         for key in better:
             state.best[key] = entry
         wanted = job.training.select == "best" or any(s.start_from.endswith("best") for s in self.stages)
-        if better and self.machine.main and wanted:
-            self.checkpoints.keep(entry["file"], self.models[role].state_dict())
+        if better and wanted:
+            self._keep(entry["file"], self.models[role].state_dict())
 
     def _perplexity(self, stage: Stage) -> dict[str, float]:
         """A stage's own measure over dev: the mean loss in nats, and its exponential."""
@@ -232,7 +234,7 @@ class Loop:
         if best is None or best["step"] == self.state.total:
             return
         self.machine.wait()
-        self.models[role].load_state_dict(self.checkpoints.kept(best["file"]))
+        self.models[role].load_state_dict(self._kept(best["file"]))
 
     def _log(self, stage: Stage, rate: float) -> None:
         means = {name: float(self.machine.total(torch.stack(values).mean())) for name, values in self.losses.items()}
@@ -256,9 +258,15 @@ class Loop:
         """Keep the weights where the way to the finished model is marked."""
         total = sum(stage.steps for stage in self.stages)
         marks = [k * total // self.job.anchors for k in range(1, self.job.anchors)] if self.job.anchors else []
-        if self.state.total in marks and self.machine.main:
-            number = marks.index(self.state.total) + 1
-            self.checkpoints.keep(f"{ANCHOR}{number}.safetensors", self.models["student"].state_dict())
+        if self.state.total in marks:
+            self._keep(f"{ANCHOR}{marks.index(self.state.total) + 1}.safetensors", self.models["student"].state_dict())
+
+    def _keep(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
+        """Write tensors beside the checkpoints, and note their digest in the state of every process."""
+        self.state.files[name] = self.machine.broadcast(self.checkpoints.keep(name, tensors) if self.machine.main else None)
+
+    def _kept(self, name: str) -> dict[str, torch.Tensor]:
+        return self.checkpoints.kept(name, self.state.files[name])
 
     def _autosave(self) -> None:
         """Save when it is time: `autosave` seconds after the last one, or later where saving takes more than 1 % of the time."""
@@ -268,7 +276,9 @@ class Loop:
         self._finite(self.stages[self.state.stage], {})
         if self.machine.main:
             started = time.monotonic()
-            self.state.log, self.state.seconds = self.log.mark() if self.log else 0, started - self.began
+            self.state.seconds = started - self.began
+            if self.log:
+                self.state.log, self.state.log_sha256 = self.log.mark(), self.log.digest
             self.checkpoints.save(self.state, self._tensors())
             self.save_cost = time.monotonic() - started
         self.machine.wait()
@@ -315,8 +325,7 @@ class Loop:
 
         tensors = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
         name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
-        if self.machine.main:
-            self.checkpoints.keep(name, tensors)
+        self._keep(name, tensors)
         state.augmented = {"file": name, "epoch": state.epoch}
         self.extra = augment.encoded(job.train, tensors, made)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,14 +123,8 @@ class Cache:
 
     def key(self, encoded: Encoded, weights: str, signal: str, dtype: torch.dtype) -> str:
         """What names an entry: everything that determines its values."""
-        facts = {
-            "format": FORMAT,
-            "signal": signal,
-            "dtype": str(dtype),
-            "device": self.machine.device.type,
-            "threads": self.machine.threads,
-        }
-        facts |= {"torch": torch.__version__, "transformers": transformers.__version__}
+        facts = {"format": FORMAT, "signal": signal, "dtype": str(dtype), "device": self.machine.device.type}
+        facts |= {"threads": self.machine.threads, "torch": torch.__version__, "transformers": transformers.__version__}
         return records.digest(facts, weights, encoded.digest)[:32]
 
     def fetch(
@@ -199,15 +194,14 @@ class Cache:
         outputs = [n for n in missing if not n.startswith("hidden:") and n not in made] + ([LAST_STATES] if made else [])
         many = batches.canonical(encoded.lengths)
         partial = self.folder / (".partial-" + records.digest(sorted(missing.values()))[:16])
-        arrays, done = _reopen(partial, many)
+        arrays, sums = self._reopen(partial, many, signals, encoded)
         if not arrays:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         last = time.monotonic()
-        with records.saving(partial), self.talk.task(title, len(encoded), sum(len(b) for b in many[:done])) as advance:
-            for number, (rows, seen) in enumerate(
-                through(model, encoded, outputs, self.machine, dtype, many=many[done:], inside=Inside(hidden=hidden), view=view), done + 1
-            ):
+        with records.saving(partial), self.talk.task(title, len(encoded), sum(len(b) for b in many[: len(sums)])) as advance:
+            left = many[len(sums) :]
+            for rows, seen in through(model, encoded, outputs, self.machine, dtype, many=left, inside=Inside(hidden=hidden), view=view):
                 values = {**seen.outputs, **{f"hidden:{i}": h for i, h in seen.hidden.items()}}
                 values = {n: v.cpu() for n, v in values.items() if n in missing} | {
                     n: kept.make(seen, rows).cpu() for n, kept in made.items()
@@ -215,14 +209,34 @@ class Cache:
                 if not arrays:
                     arrays = _create(partial, values, signals, encoded)
                 _put(arrays, values, signals, encoded, rows)
+                sums.append(_sum(arrays, signals, encoded, rows))
                 advance(len(rows))
                 if time.monotonic() - last > SYNC_SECONDS:
-                    _note(partial, arrays, number)
+                    _note(partial, arrays, sums)
                     last = time.monotonic()
-            _note(partial, arrays, len(many))
+            _note(partial, arrays, sums)
             for name, key in missing.items():
                 self._accept(partial, arrays[name], name, key)
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _reopen(
+        self, partial: Path, many: list[np.ndarray], signals: dict[str, str], encoded: Encoded
+    ) -> tuple[dict[str, np.ndarray], list[int]]:
+        """What an interrupted fill left: its arrays, and the checksums of the batches that are whole in them."""
+        if not (partial / "done.json").exists():
+            return {}, []
+        note = records.sealed(partial / "done.json") or {"sums": [], "arrays": {}}
+        arrays: dict[str, np.ndarray] = {}
+        for name, (kind, shape) in note["arrays"].items():
+            file = partial / f"{name.replace(':', '-')}.bin"
+            if file.exists() and file.stat().st_size == np.dtype(kind).itemsize * int(np.prod(shape)):
+                arrays[name] = np.memmap(file, dtype=kind, mode="r+", shape=tuple(shape))
+        whole = arrays and len(arrays) == len(note["arrays"])
+        sums = note["sums"][: len(many)] if whole else []
+        good = next((i for i, one in enumerate(sums) if _sum(arrays, signals, encoded, many[i]) != one), len(sums))
+        if not whole or good < len(sums):
+            self.talk.say(f"signal cache: what an interrupted pass left is damaged behind batch {good}; it goes on from there")
+        return (arrays, sums[:good]) if whole else ({}, [])
 
     def _accept(self, partial: Path, array: np.ndarray, name: str, key: str) -> None:
         source = partial / f"{name.replace(':', '-')}.bin"
@@ -266,23 +280,19 @@ def _put(
         put(array, values[name].float().numpy(), signals[name], encoded, rows)
 
 
-def _note(partial: Path, arrays: dict[str, np.ndarray], done: int) -> None:
-    """Flush the arrays, then note how many batches they hold."""
+def _sum(arrays: dict[str, np.ndarray], signals: dict[str, str], encoded: Encoded, rows: np.ndarray) -> int:
+    """A checksum over what the arrays hold of some rows."""
+    out = 0
+    for name, array in sorted(arrays.items()):
+        places = [slice(i, i + 1) if signals[name] == "example" else slice(encoded.starts[i], encoded.starts[i + 1]) for i in rows]
+        for place in places:
+            out = zlib.crc32(np.ascontiguousarray(array[place]).data, out)
+    return out
+
+
+def _note(partial: Path, arrays: dict[str, np.ndarray], sums: list[int]) -> None:
+    """Flush the arrays, then note the checksums of the batches that they hold."""
     for array in arrays.values():
         array.flush()  # type: ignore[attr-defined]
     shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
-    records.write_json(partial / "done.json", {"batches": done, "arrays": shapes})
-
-
-def _reopen(partial: Path, many: list[np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
-    """What an interrupted fill left: its arrays and how many batches are in them."""
-    if not (partial / "done.json").exists():
-        return {}, 0
-    note = records.read_json(partial / "done.json")
-    out: dict[str, np.ndarray] = {}
-    for name, (kind, shape) in note["arrays"].items():
-        file = partial / f"{name.replace(':', '-')}.bin"
-        if not file.exists() or file.stat().st_size != np.dtype(kind).itemsize * int(np.prod(shape)):
-            return {}, 0
-        out[name] = np.memmap(file, dtype=kind, mode="r+", shape=tuple(shape))
-    return out, min(note["batches"], len(many))
+    records.seal(partial / "done.json", {"sums": sums, "arrays": shapes})

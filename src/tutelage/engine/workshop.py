@@ -23,12 +23,15 @@ from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
 from . import course, naming
 from .checkpoint import ANCHOR, State
-from .loop import Job, Loop
+from .loop import LOG, Job, Loop
 from .machine import Machine
 from .roles import Roles, foresee
 from .signals import Cache, Live
 from .talk import Talk
 from .teacher import Teacher, refuse
+
+TRAINING = "training.json"
+"""Says what a finished training came to, in the folder of its result."""
 
 
 @dataclasses.dataclass
@@ -148,8 +151,8 @@ class Workshop:
         folder = self.store / "trainings" / naming.name_of(self, method, start, training, seed, rows, facts, teacher, anchors)
         patience = self.patience if method is self.recipe.method else None
         with records.room(folder, patience) if self.machine.main else contextlib.nullcontext(folder) as folder:
-            done = folder / "result" / "training.json"
-            reused = self.machine.broadcast(done.exists())
+            known = self.machine.broadcast(self._found(folder / "result", title) if self.machine.main else None)
+            reused = known is not None
             if not reused:
                 models = Roles(self, method, facts, start, teacher, seed)
                 job = Job(
@@ -159,8 +162,21 @@ class Workshop:
                 )  # fmt: skip
                 self._run(job, start)
             self.machine.wait()
-            known = records.read_json(done)
+            known = known or records.sealed(folder / "result" / TRAINING)
+        assert known is not None
         return Trained(folder / "result", known["weights"], known, reused)
+
+    def _found(self, result: Path, title: str) -> dict[str, Any] | None:
+        """What a finished training says, or None; a harmed one is said and removed."""
+        if not result.exists():
+            return None
+        known = records.sealed(result / TRAINING)
+        harmed = TRAINING if known is None else records.harmed(result, known["files"])
+        if harmed:
+            self.talk.say(f"{title}: was trained before, but {result / harmed} is damaged; it is trained again")
+            shutil.rmtree(result, ignore_errors=True)
+            return None
+        return known
 
     def _signals(
         self, method: Method, facts: Facts, start: Start, teacher: Teacher | None, models: Roles, rows: Encoded
@@ -197,14 +213,14 @@ class Workshop:
                 "stages": [s.name for s in loop.stages],
                 "settled": {s.name: dict(s.settled) for s in loop.stages if s.settled},
                 "history": state.history,
-                "losses": records.rows(folder / "steps.jsonl"),
+                "losses": records.rows(folder / LOG),
                 "precision": str(loop.dtype).removeprefix("torch."),
             }
             with records.whole_folder(folder / "result") as result, records.saving(folder):
                 Loaded(model, start.tokenizer, False).save(result / "model")
                 for number in range(1, job.anchors):
                     shutil.copy(loop.checkpoints.folder / f"{ANCHOR}{number}.safetensors", result)
-                records.write_json(result / "training.json", known)
+                records.seal(result / TRAINING, known | {"files": records.digests(result)})
             loop.checkpoints.clear()
 
     def plan(self, method: Method, start: Start, training: Training) -> tuple[Encoded, Facts]:
