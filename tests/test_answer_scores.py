@@ -72,6 +72,12 @@ def test_scores_of_answers_name_their_judge_and_count_what_dangles():
     assert all(row["low"] <= row["value"] <= row["high"] for row in found["scores"].values())
 
 
+def test_brackets_that_are_not_read_are_counted():
+    found = scores.score([question("1", "a [1].", "a [^1]. b [Source 2].", "a \u30101\u3011")])
+    assert found["other_brackets"] == {"answers": 1, "first": "[^1]"}
+    assert found["scores"]["answers_that_cite"]["value"] == pytest.approx(2 / 3)
+
+
 def test_the_same_pair_is_asked_once():
     judge = Known()
     scores.score([question("1", "a [1].", "a [1].", "a [1][1].")], judge)

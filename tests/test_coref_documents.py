@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tutelage.coref import formats
 from tutelage.coref.documents import Document, cut, of_characters, of_text
-from tutelage.coref.splitting import split
 from tutelage.errors import DataError
+from tutelage.splitting import split
 
 HERE = [["Ann", "left", "."], ["She", "ran"]]
 

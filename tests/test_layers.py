@@ -13,7 +13,7 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
-    {"errors", "find", "config", "seeds", "records", "late", "database"},
+    {"errors", "find", "config", "seeds", "records", "late", "splitting", "database"},
     {"rows", "losses", "slopes", "schedules", "cited", "coref"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},

@@ -329,3 +329,5 @@ def score(file: Path, judge: str, references: Path | None, threads: int | None, 
         )
     by = f"; support by {facts['judge']}, above {facts['threshold']}" if facts["judge"] else ""
     click.echo(f"answers: {facts['answers']}, questions: {facts['questions']}; 95 % intervals by question{by}")
+    if (other := facts["other_brackets"])["answers"]:
+        click.echo(f"note: {other['answers']} answers hold brackets such as {other['first']}, which are not read as citations", err=True)

@@ -148,11 +148,13 @@ def score(
     """All scores over the answers of these questions, each with a 95 % interval by a bootstrap that draws questions.
 
     `references` are answers by question id, those that people found informative and attributable; ROUGE-L takes the nearest.
+    `other_brackets` counts the answers with brackets that hold a number and are no citations.
     Raises ConfigError where there is no answer to score, MissingExtra without rouge-score and sacrebleu where they are needed.
     """
     flat = [(q, a) for q in questions for a in q.answers]
     if not flat:
         raise ConfigError("there is no answer to score; collect some, or name another file")
+    other = [found for _, a in flat if (found := citations.others(a.answer))]
     many = [statements(q, a) for q, a in flat]
     columns: dict[str, list[float]] = {
         "answers_that_cite": [float(any(s.sources for s in one)) for one in many],
@@ -172,6 +174,7 @@ def score(
     return {
         "answers": len(flat), "questions": len(set(groups.tolist())), "judge": judge.name if judge else None,
         "threshold": judge.threshold if judge else None, "scores": {name: mean(values, groups, draws) for name, values in columns.items()},
+        "other_brackets": {"answers": len(other), "first": other[0][0] if other else None},
     }  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from .documents import NOBODY, Document
 
 BEGIN = re.compile(r"#[ \t]*begin document\b[ \t]*(?:\((.*)\)|(.*?))[ \t]*(?:;[ \t]*part[ \t]+([0-9]{1,9}))?;?[ \t\r]*$")
 _END = re.compile(r"#[ \t]*end document\b")
-_BRACKET = re.compile(r"\((?P<alone>[^()|\s]+)\)|\((?P<open>[^()|\s]+)|(?P<close>[^()|\s]+)\)")
-_CELL = re.compile(r"[-_*]|(?:\([^()|\s]++\)?+\|?+|[^()|\s]++\)\|?+)++")
+_NAME = r"[^()|\s]++"
+_BRACKET = re.compile(rf"\((?P<alone>{_NAME})\)|\((?P<open>{_NAME})|(?<![^()|\s])(?P<close>{_NAME})\)")
+_CELL = re.compile(rf"[-_*]|(?<![^()|\s])(?:\({_NAME}\)?+\|?+|{_NAME}\)\|?+)++")
 WORDLESS = "_"
 _NO_WORDS = ({"-"}, {WORDLESS}, {"*"}, {"[WORD]"})
 """What stands in place of every word where a file holds none."""

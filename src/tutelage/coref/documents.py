@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from .. import splitting
 from ..errors import DataError
-from . import splitting
 
 Span = tuple[int, int]
 Clusters = tuple[tuple[Span, ...], ...]

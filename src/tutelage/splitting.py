@@ -1,7 +1,8 @@
 """Raw text as sentences and words with exact offsets, by a few rules for English.
 
 Words are those of OntoNotes, which coreference models are trained on: "don't" is "do" and "n't", a possessive "'s" is a word, words
-with hyphens are taken apart except after prefixes, and numbers, abbreviations, addresses of the web and emoji are kept whole.
+with hyphens are taken apart except after prefixes, and numbers, abbreviations, addresses of the web and emoji are kept whole. It takes
+time in proportion to the text, whatever that holds.
 Sentences end at a full stop, question or exclamation mark with the quotes and brackets that close behind it, where what follows looks
 like a beginning and what stands before is no abbreviation; and at empty lines.
 
@@ -26,7 +27,7 @@ _EMOJI = "\U0001f000-\U0001faff\u2190-\u2bff"
 _WORD = re.compile(
     rf"""
       (?:https?://|www\.)[^\s<>"]*[\w/]                       # an address of the web
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                           # of mail
+    | [\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+                     # of mail, its name as long as it may be
     | [a-z0-9]+(?:\.[a-z]{{2,}})+\b                          # a name of the web
     | [#@]\w+
     | Ph\.D\. | (?:{_LETTER}\.){{2,}}                        # U.S., e.g.
@@ -56,7 +57,9 @@ _ABBREVIATIONS = _set(
 _MAY_END = frozenset(f"{word}." for word in _set("etc al jr sr inc corp co ltd bros esq a.m p.m"))
 _BEFORE_NUMBERS = _set("c no nos vol fig figs eq eqs sec ch pp p jan feb mar apr jun jul aug sep sept oct nov dec")
 _ENDS = re.compile(r"[.!?\N{HORIZONTAL ELLIPSIS}]+")
-_OPENING = "\"'([{`-*_#\N{LEFT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{EM DASH}\N{EN DASH}"
+_OPENING = re.compile("[\"'(\\[{`*_#\N{LEFT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{EM DASH}\N{EN DASH}-]*+(.)", re.S)
+_GOES_ON = frozenset(".,;:!?)]}%\N{HORIZONTAL ELLIPSIS}\N{RIGHT DOUBLE QUOTATION MARK}")
+_AFTER_BLANKS = re.compile(r"\s+(\S)")
 _CLOSING = frozenset("\"'\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK})]}") | {"''"}
 
 
@@ -71,14 +74,20 @@ def split(text: str) -> tuple[list[list[str]], np.ndarray]:
     return sentences, np.array(spans, dtype=np.int64).reshape(len(spans), 2)
 
 
+def begins(text: str) -> set[int]:
+    """The characters at which the sentences of a text begin."""
+    spans = list(_words(text))
+    return {spans[i][0] for i in range(len(spans)) if not i or _begins(text, spans, i)}
+
+
 def _words(text: str) -> Iterator[tuple[int, int]]:
     place = 0
     for found in _WORD.finditer(text):
         begin, end = found.span()
         if begin < place:
             continue
-        word, after = found[0], text[end : end + 3]
-        if after[:1] == "." and _abbreviated(word, after[1:]):
+        word = found[0]
+        if text[end : end + 1] == "." and _abbreviated(word, text, end + 1):
             yield begin, end + 1
             place = end + 1
         elif word.lower() in _TWO_WORDS:
@@ -91,11 +100,15 @@ def _words(text: str) -> Iterator[tuple[int, int]]:
             yield begin, end
 
 
-def _abbreviated(word: str, after: str) -> bool:
-    """Whether the full stop behind a word is part of it, by what comes after that."""
-    number = after[:1].isspace() and after[1:2].isdigit()
-    initial = len(word) == 1 and word.isupper() and word != "I" and after[:1].isspace() and after[1:2].isupper()
-    return word.lower() in _ABBREVIATIONS or (word.lower() in _BEFORE_NUMBERS and number) or initial
+def _abbreviated(word: str, text: str, place: int) -> bool:
+    """Whether the full stop behind a word is part of it, by what follows at this place of the text."""
+    if word.lower() in _ABBREVIATIONS:
+        return True
+    initial = len(word) == 1 and word.isupper() and word != "I"
+    if not initial and word.lower() not in _BEFORE_NUMBERS:
+        return False
+    follows = _AFTER_BLANKS.match(text, place)
+    return follows is not None and ((initial and follows[1].isupper()) or (word.lower() in _BEFORE_NUMBERS and follows[1].isdigit()))
 
 
 def _begins(text: str, spans: list[tuple[int, int]], i: int) -> bool:
@@ -103,7 +116,7 @@ def _begins(text: str, spans: list[tuple[int, int]], i: int) -> bool:
     begin, before = spans[i][0], spans[i - 1][1]
     if text[before:begin].count("\n") > 1:
         return True
-    if begin == before or not _opens(text[begin:]):
+    if begin == before or not _opens(text, begin):
         return False
     last = i - 1
     while last and text[slice(*spans[last])] in _CLOSING and spans[last][0] == spans[last - 1][1]:
@@ -113,7 +126,7 @@ def _begins(text: str, spans: list[tuple[int, int]], i: int) -> bool:
     return word.lower() in _MAY_END if whole else bool(_ENDS.match(word))
 
 
-def _opens(text: str) -> bool:
-    """Whether a text looks like the beginning of a sentence: signs that open, then no small letter."""
-    start = text.lstrip(_OPENING)[:1]
-    return bool(start) and not start.islower()
+def _opens(text: str, place: int) -> bool:
+    """Whether what begins at this place looks like a sentence: signs that open, then no small letter and no sign that goes on."""
+    start = _OPENING.match(text, place)
+    return start is not None and not start[1].islower() and start[1] not in _GOES_ON
