@@ -192,6 +192,15 @@ def test_the_largest_gap_leaves_first_and_last_layers_alone():
     assert rules.blocks(scores(), 4) == {i: 1 + (i - 1) // 4 * 4 for i in range(1, 20) if (i - 1) % 4}
 
 
+def test_without_a_share_unchanged_layers_are_at_the_ends():
+    """Sorted: 0.8, 0.7, 0.7, 0.2, 0.1, 0.1. The largest gap would leave layer 2 unchanged amid the others, the next does not."""
+    amid = np.array([0.1, 0.8, 0.2, 0.7, 0.7, 0.1])
+    assert set(rules.ranked(amid, None)) == {1, 2, 3, 4} and set(rules.blocks(amid, 2)) == {2, 4}
+    assert set(rules.ranked(np.array([0.5, 0.9, 0.8, 0.1]), None)) == {1, 2}, "layer 0 is above the gap and has nothing to echo"
+    with pytest.raises(ConfigError, match="no gap between the layers' similarities leaves the unchanged ones at the ends; take a share"):
+        rules.ranked(np.array([0.9, 0.1, 0.8]), None)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_dynamic_programming_finds_what_brute_force_finds(seed):
     draw = np.random.default_rng(seed)

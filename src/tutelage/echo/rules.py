@@ -50,10 +50,10 @@ def make(
     """A plan by one of RULES for a share of all layers.
 
     `head_maps` lets heads echo the head that fits them best; the default is what the rule's source does (not `paper` and
-    `blocks`). `paper` takes the layers that it ranks first, without a share those above the largest gap. `blocks` cuts the
-    layers above the gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most `trials` plans. `drop` lets
-    the layers whose attention changes hidden states least do without it, and no layer echoes. Where `block` or `trials` is None it is
-    BLOCK or TRIALS.
+    `blocks`). `paper` takes the layers that it ranks first, without a share those above the largest gap that leaves the others at
+    the ends. `blocks` cuts the layers above that gap in blocks of `block` layers. `greedy` needs a `meter` and measures at most
+    `trials` plans. `drop` lets the layers whose attention changes hidden states least do without it, and no layer echoes. Where
+    `block` or `trials` is None it is BLOCK or TRIALS.
     Raises ConfigError for a share that leaves no source, and for a rule that cannot reach it.
     """
     foresee(rule, share=share, block=block, trials=trials, head_maps=head_maps)
@@ -116,22 +116,28 @@ def idlest(idle: np.ndarray, count: int) -> list[int]:
 # ---- the paper's rule
 
 
-def gap(scores: np.ndarray) -> float:
-    """The score at the low edge of the high side, where sorted scores have their largest gap."""
-    ordered = np.sort(scores)
-    return float(ordered[int(np.argmax(np.diff(ordered))) + 1])
+def above_gap(scores: np.ndarray) -> range:
+    """The layers on the high side of the largest gap between sorted scores that leaves the low side at the model's ends.
+
+    They are neighbours, two or more. Raises ConfigError where no gap does so.
+    """
+    order = np.argsort(-scores, kind="stable")
+    sides = [order[:size] for size in range(2, len(order))]
+    fit = [side for side in sides if side.max() - side.min() == len(side) - 1]
+    if not fit:
+        raise ConfigError("rule: no gap between the layers' similarities leaves the unchanged ones at the ends; take a share, or dynamic")
+    found = max(fit, key=lambda side: scores[side[-1]] - scores[order[len(side)]])
+    return range(int(found.min()), int(found.max()) + 1)
 
 
 def ranked(scores: np.ndarray, count: int | None, types: list[str] | None = None) -> Pairs:
     """The layers of the highest scores echo, each the nearest earlier layer that does not (of its type of attention).
 
-    Without a count, the layers above the largest gap. Layer 0 has nothing to echo and is passed over.
+    Without a count, the layers above the largest gap that leaves the others at the ends. Layer 0 has nothing to echo and is passed over.
     """
-    order = [int(i) for i in np.argsort(-scores, kind="stable") if i > 0]
     if count is None:
-        edge = gap(scores)
-        count = sum(scores[i] >= edge for i in order)
-    return _nearest(set(order[:count]), types)
+        return _nearest({i for i in above_gap(scores) if i > 0}, types)
+    return _nearest({int(i) for i in [i for i in np.argsort(-scores, kind="stable") if i > 0][:count]}, types)
 
 
 def _nearest(echoes: set[int], types: list[str] | None = None) -> Pairs:
@@ -146,10 +152,9 @@ def _nearest(echoes: set[int], types: list[str] | None = None) -> Pairs:
 
 
 def blocks(scores: np.ndarray, size: int) -> Pairs:
-    """Every `size` consecutive layers share the map of the first, from the first to the last layer above the largest gap."""
-    above = np.flatnonzero(scores >= gap(scores))
-    first, last = int(above.min()), int(above.max())
-    return {i: first + (i - first) // size * size for i in range(first, last + 1) if (i - first) % size}
+    """Every `size` consecutive layers share the map of the first, among the layers above the largest gap that leaves others at the ends."""
+    above = above_gap(scores)
+    return {i: above[0] + (i - above[0]) // size * size for i in above if (i - above[0]) % size}
 
 
 # ---- what an echo changes, and the best heads for it
