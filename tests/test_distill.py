@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from parts import recipe, save_tiny, sentences, write_reviews
+from toys import Stop, stop_at
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from tutelage import distill, records
@@ -275,8 +276,6 @@ def test_two_processes_carry_out_one_run_together(tiny_teacher, reviews, tmp_pat
 
 
 def test_settings_that_decide_nothing_may_change_when_a_run_is_taken_up_again(tiny_teacher, reviews, tmp_path):
-    from toys import Stop, stop_at
-
     with pytest.raises(Stop):
         distill(recipe(tiny_teacher, reviews), out=tmp_path / "run", on_step=stop_at(3))
     distill(recipe(tiny_teacher, reviews, autosave=5), out=tmp_path / "run")
@@ -288,3 +287,19 @@ def test_unlabelled_rows_stay_out_of_methods_without_a_teacher(tiny_teacher, rev
     result = distill(recipe(tiny_teacher, reviews), [f"task.unlabelled={more}"], out=tmp_path / "run")
     steps = {k: m["training"]["steps"] for k, m in result.record["models"].items()}
     assert steps["finetune"] == 2 * -(-result.record["data"]["rows"]["train"] // 16) < steps["kd"]
+
+
+def test_a_number_of_threads_chosen_by_default_is_recorded_and_kept_on_resume(tmp_path, tiny_teacher, reviews, monkeypatch):
+    tree = recipe(tiny_teacher, reviews, autosave=0, compare=[], threads=None)
+    cores = lambda number: monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(number)))
+    cores(1)
+    whole = distill(tree, out=tmp_path / "whole", store=tmp_path / "a")
+    with pytest.raises(Stop):
+        distill(tree, out=tmp_path / "run", store=tmp_path / "b", on_step=stop_at(3))
+    cores(2)
+    resumed = distill(tree, out=tmp_path / "run", store=tmp_path / "b")
+    assert resumed.record["surroundings"]["threads"] == 1 == resumed.record["recipe"]["threads"]
+    assert resumed.record["models"]["kd"]["weights"] == whole.record["models"]["kd"]["weights"]
+    assert distill(tree, out=tmp_path / "run", store=tmp_path / "b").record == resumed.record
+    with pytest.raises(ConfigError, match="threads: 1 -> 2"):
+        distill(tree | {"threads": 2}, out=tmp_path / "run", store=tmp_path / "b")

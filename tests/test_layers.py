@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,14 @@ def test_light_verbs_load_no_torch(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout or words[-1] != "--help" or len(words) == 1
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise():
+    code = "import sys, tutelage, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for own, policy in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | own
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout.split() == [policy, "False"]
 
 
 def test_there_is_one_training_loop():

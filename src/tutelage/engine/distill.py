@@ -80,9 +80,10 @@ def distill(
         if (finished := machine.broadcast(_finished(folder, made, talk) if machine.main else None)) is not None:
             talk.say(f"{folder}: this recipe has run to its end; remove the folder to run it again")
             return finished
-        run = Run(made, place, machine, talk, on_step)
         begun = folder / "recipe.yaml"
         new = not begun.exists()
+        made = _with_threads(made, machine, begun)
+        run = Run(made, place, machine, talk, on_step)
         if machine.main:
             records.write(begun, config.text(made))
         if trackers:
@@ -96,6 +97,19 @@ def distill(
         machine.end_tracking()
         machine.wait()
         return _result(folder, record)
+
+
+def _with_threads(recipe: Recipe, machine: Machine, begun: Path) -> Recipe:
+    """Return the recipe with its number of threads: one that was chosen by default stays as the run began with it.
+
+    Sums over another number of threads differ in their last digits, so that a resumed run would end in other weights.
+    """
+    if recipe.threads is None:
+        known = None
+        with contextlib.suppress(ConfigError):  # damaged settings are written anew
+            known = config.read(begun).get("threads") if machine.main and begun.exists() else None
+        machine.use_threads(machine.broadcast(known) or machine.threads)
+    return dataclasses.replace(recipe, threads=machine.threads)
 
 
 def _finished(folder: Path, recipe: Recipe, talk: Talk) -> Result | None:
@@ -112,6 +126,8 @@ def _finished(folder: Path, recipe: Recipe, talk: Talk) -> Result | None:
         if folder.exists() and any(p.name[0] != "." for p in folder.iterdir()):
             raise ConfigError(f"{folder}: is not empty and not a run's folder; name another one with --out")
         return None
+    if recipe.threads is None:
+        before = before | {"threads": None}
     if changed := config.difference(_deciding(before), wanted):
         raise ConfigError(
             f"{folder}: holds a run of other settings ({'; '.join(changed[:3])}); name another folder with --out or remove it"

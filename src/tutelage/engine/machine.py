@@ -38,11 +38,15 @@ class Machine:
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.processes > 1:  # a group of processes that lives until the interpreter's end can take it down with it
             atexit.register(self.accelerator.state.destroy_process_group)
-        self.threads = threads or max(1, cores // (self.processes if self.accelerator.device.type == "cpu" else 1))
-        torch.set_num_threads(self.threads)
+        self.use_threads(threads or max(1, cores // (self.processes if self.accelerator.device.type == "cpu" else 1)))
         self.device = self.accelerator.device
         self.tracked = 0
         self.main = self.accelerator.is_main_process
+
+    def use_threads(self, threads: int) -> None:
+        """Compute on so many CPU threads from here on."""
+        self.threads = threads
+        torch.set_num_threads(threads)
 
     def precision(self, wanted: str) -> torch.dtype:
         """The autocast type that a setting means here: 'auto', 'float32' or 'bfloat16'."""
