@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ import torch
 from torch import nn
 from toys import LABELS, Bench, Stop, ToyTask, bert, rows, stop_at
 
-from tutelage import losses
+from tutelage import losses, records
 from tutelage.config import settings
 from tutelage.errors import ConfigError
-from tutelage.methods._method import Augment, Method, Needs, RoleSpec, Stage, Turn, over_rows
+from tutelage.methods._method import Augment, Made, Method, Needs, RoleSpec, Stage, Turn, over_rows
 from tutelage.methods.finetune import Finetune
 from tutelage.methods.kd import Kd
 from tutelage.recipe import Training
@@ -91,14 +92,23 @@ class Backward(Method):
             mask = see.batch.inputs["attention_mask"]
             s, t = (see(r, {"inputs_embeds": e, "attention_mask": mask}).outputs["logits"] for r in ("student", "teacher"))
             [gradient] = torch.autograd.grad(((s - t) ** 2).sum(), e)
-        moved = (e + 0.5 * gradient / gradient.norm().clamp(min=1e-9)).detach()
-        return {"inputs_embeds": moved, "teacher:inputs_embeds": 2 * moved}
+        by = 0.5 * gradient / gradient.norm().clamp(min=1e-9)
+        return Made({"displacement": by, "length": by.flatten(1).norm(dim=1)}, {"length": by.flatten(1).norm(dim=1)})
 
     def terms(self, see):
-        return {"soft": toward(see, "teacher")["soft"], "label": see.task.label_term(see.student, see.batch)}
+        out = {"soft": toward(see, "teacher")["soft"], "label": see.task.label_term(see.student, see.batch)}
+        if "displacement" in see.batch.extra:
+            ids, mask, by = *(see.batch.inputs[k] for k in ("input_ids", "attention_mask")), see.batch.extra["displacement"]
+            fed = lambda role, by: {"inputs_embeds": see.embeddings(role)[ids] + by, "attention_mask": mask}
+            pair = see("student", fed("student", by)), see("teacher", fed("teacher", see.once["factor"] * by))
+            out["moved"] = over_rows(losses.soft_targets, *pair, see)
+        return out
 
     def stages(self, facts):
-        return [Stage("train", (Turn(self.terms),), facts.steps, augment=Augment(self.ascend, every=2, start=1))]
+        return [Stage("train", (Turn(self.terms),), facts.steps, augment=Augment(self.ascend, self.once, every=2, start=1))]
+
+    def once(self, table):
+        return {"factor": torch.tensor(2.0)}
 
 
 @settings
@@ -246,15 +256,20 @@ def test_the_generator_parts_what_the_student_closes(tmp_path):
     assert any(not torch.equal(start[k], v) for k, v in loop.models["generator"].state_dict().items())
 
 
-def test_augmented_rows_live_for_their_epochs_and_have_no_label(tmp_path):
+def test_made_columns_live_for_their_epochs_beside_the_rows_and_what_is_measured_is_logged(tmp_path):
     loop = bench(tmp_path, "backward").loop()
     made = []
     loop.job.on_step = lambda state: made.append((state.augmented or {}).get("epoch"))
     loop.run()
-    assert [e for i, e in enumerate(made) if i == 0 or made[i - 1] != e] == [None, 1]
-    assert loop.extra is not None and not loop.extra.labelled.any()
-    assert loop.extra.ragged["inputs_embeds"].shape == (int(loop.job.train.starts[-1]), 16)
-    assert np.array_equal(loop.extra.ragged["teacher:inputs_embeds"], 2 * loop.extra.ragged["inputs_embeds"])
+    assert [e for i, e in enumerate(made) if i == 0 or made[i - 1] != e] == [None, 1, 3]
+    assert len(made) == 4 * -(-len(loop.job.train) // 8), "made columns cost no steps, so rows keep their epochs"
+    assert loop.rows.ragged["input_ids"] is loop.job.train.ragged["input_ids"] and loop.rows.gold is loop.job.train.gold
+    by, starts = loop.rows.extra["displacement"], loop.job.train.starts
+    assert by.shape == (int(starts[-1]), 16)
+    lengths = [np.linalg.norm(by[a:b]) for a, b in itertools.pairwise(starts)]
+    assert np.allclose(loop.rows.beside["length"], lengths, atol=1e-6)
+    first, logged = [row for row in records.rows(tmp_path / "steps.jsonl") if "measures" in row]
+    assert first["step"] == len(made) // 4 and logged["measures"] == {"length": pytest.approx(np.mean(lengths)), "factor": 2.0}
 
 
 def test_an_assistant_teaches_what_it_was_at_its_best(tmp_path):

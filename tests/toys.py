@@ -197,6 +197,7 @@ class Bench:
             labels=LABELS,
             mask_token=0,
             echoes=self.echoes,
+            tokenized=self.task.tokenized,
         )
         for role, spec in self.method.roles(facts).items():
             if spec.head == "masked_lm":

@@ -88,9 +88,15 @@ class Batch:
     weight: Tensor | None = None
     """Weight of each label in the label loss, in the shape of `gold`; None weighs all alike."""
     extra: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """What the task keeps beside the inputs, (rows, tokens, ...) each; no model is fed with it."""
+    """What the task keeps beside the inputs, and what a method made of the rows (`Augment`); no model is fed with it."""
     memo: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What a task has fixed for all models that look at this batch, by whose outputs it was asked first."""
+
+    def at(self, rows: Tensor) -> Batch:
+        """Some of its rows, by their places in the batch."""
+        inputs, extra = ({name: column[rows] for name, column in many.items()} for many in (self.inputs, self.extra))
+        weight = None if self.weight is None else self.weight[rows]
+        return Batch(inputs, self.gold[rows], self.labelled[rows], self.index[rows], weight, extra)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Augmented rows: made from the training rows by a method, kept on disk while they live, batched like any others."""
+"""Columns that a method makes of the training rows: made all at once, kept on disk while they live, batched with the rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from ..methods._method import Augment, See
+from ..methods._method import Made, See
 from ..rows import Batch
 from ..tasks._task import Encoded
 from . import batches
@@ -15,39 +15,50 @@ from .forward import move
 from .machine import Machine
 
 
-def own(inputs: Mapping[str, torch.Tensor], role: str) -> dict[str, torch.Tensor]:
-    """A role's own inputs: `role:name` stands in for `name`, other roles' are left out."""
-    mine = {k.split(":", 1)[1]: v for k, v in inputs.items() if role and k.startswith(role + ":")}
-    return {k: v for k, v in inputs.items() if ":" not in k} | mine
-
-
 def make(
-    refresh: Callable[[See], dict[str, torch.Tensor]], look: Callable[[Batch], See], rows: Encoded, machine: Machine, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """New inputs of all rows as flat tensors in row order; `look` wraps a batch for the method."""
+    refresh: Callable[[See], Made], look: Callable[[Batch], See], rows: Encoded, machine: Machine, dtype: torch.dtype
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """New columns of all rows in row order, those of a token end to end, and the means of what was measured.
+
+    `look` wraps a batch for the method.
+    """
     parts: dict[str, list[torch.Tensor]] = {}
+    measured: dict[str, list[torch.Tensor]] = {}
     place: list[int] = []
     for numbers in batches.canonical(rows.lengths):
         with machine.autocast(dtype):
-            new = refresh(look(move(rows.batch(numbers), machine.device)))
+            made = refresh(look(move(rows.batch(numbers), machine.device)))
         place += numbers.tolist()
-        for name, block in new.items():
+        for name, block in made.columns.items():
             blocks = (block.detach().float() if block.is_floating_point() else block).cpu()
-            parts.setdefault(name, []).extend(b[:n] if rows.ragged else b for b, n in zip(blocks, rows.lengths[numbers], strict=True))
+            ragged = rows.ragged and block.ndim > 1
+            parts.setdefault(name, []).extend(b[:n] if ragged else b for b, n in zip(blocks, rows.lengths[numbers], strict=True))
+        for name, values in made.measures.items():
+            measured.setdefault(name, []).append(values.detach().double().cpu())
     back = np.argsort(place, kind="stable")
-    join = torch.cat if rows.ragged else torch.stack
-    return {name: join([many[i] for i in back]) for name, many in parts.items()}  # type: ignore[operator]
+    in_order = {name: [many[i] for i in back] for name, many in parts.items()}
+    columns = {name: torch.cat(many) if rows.ragged and many[0].ndim else torch.stack(many) for name, many in in_order.items()}
+    means = {name: torch.cat(many) for name, many in measured.items()}
+    return columns, {name: float(values.mean()) for name, values in means.items() if len(values)}
 
 
-def encoded(rows: Encoded, tensors: Mapping[str, torch.Tensor], augment: Augment) -> Encoded:
-    """The augmented rows as data of their own, without labels; inputs that the new ones replace are dropped."""
-    made = {name: value.numpy() for name, value in tensors.items()}
-    new = {name: value for name, value in made.items() if name not in rows.extra}
-    extra = rows.extra | {name: value for name, value in made.items() if name in rows.extra}
-    gold = np.full_like(rows.gold, np.nan if np.issubdtype(rows.gold.dtype, np.floating) else -1)
-    ragged, fixed = rows.ragged, rows.fixed
-    if rows.ragged:
-        ragged = {k: v for k, v in rows.ragged.items() if k not in augment.drops} | new
-    else:
-        fixed = {k: v for k, v in rows.fixed.items() if k not in augment.drops} | new
-    return Encoded(ragged, rows.lengths, gold, fixed=fixed, pad=rows.pad, mask=rows.mask, extra=extra)
+def encoded(rows: Encoded, columns: Mapping[str, torch.Tensor]) -> Encoded:
+    """The rows with a method's columns in place of theirs of the same name, or beside them; without labels where inputs changed."""
+    made = {name: value.numpy() for name, value in columns.items()}
+    ragged, fixed, extra = (
+        {name: made.pop(name, column) for name, column in many.items()} for many in (rows.ragged, rows.fixed, rows.extra)
+    )
+    tokens = {name: value for name, value in made.items() if rows.ragged and value.ndim > 1}
+    beside = {name: value for name, value in made.items() if name not in tokens}
+    new = Encoded(
+        ragged, rows.lengths, rows.gold, fixed=fixed, pad=rows.pad, mask=rows.mask, extra=extra | tokens, beside=beside, about=rows.about,
+        weight=rows.weight,
+    )  # fmt: skip
+    if not same_inputs(new, rows):
+        new.gold = np.full_like(rows.gold, np.nan if np.issubdtype(rows.gold.dtype, np.floating) else -1)
+    return new
+
+
+def same_inputs(a: Encoded, b: Encoded) -> bool:
+    """Whether models are fed with the very same columns."""
+    return all(one.get(name) is column for one, other in ((a.ragged, b.ragged), (a.fixed, b.fixed)) for name, column in other.items())

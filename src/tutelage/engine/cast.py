@@ -20,7 +20,7 @@ from ..seeds import stream
 from ..tasks._task import Encoded, Task
 from . import augment
 from .checkpoint import State
-from .forward import forward, move
+from .forward import forward, move, statistics_kept
 from .machine import Machine
 from .talk import Talk
 from .tiles import logits_at
@@ -180,18 +180,22 @@ class Cast:
         inputs: Mapping[str, torch.Tensor] | None = None,
         places: torch.Tensor | None = None,
     ) -> Seen:
-        """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen."""
+        """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen.
+
+        Inputs of a method's making leave running statistics as they are: those are of the training rows.
+        """
         job, real = self.job, _real(stage, role)
-        if real == stage.teacher and self.source is not None and inputs is None:
-            if encoded is job.train:
-                return self.source.of(batch)
-            inputs = augment.own(batch.inputs, "teacher")
+        given = batch.inputs if inputs is None else inputs
+        if real == stage.teacher and self.source is not None and inputs is None and augment.same_inputs(encoded, job.train):
+            return self.source.of(batch)
         needs = job.method.needs(job.facts, stage.name)
         inside = needs.student if role == turn.role else needs.teacher if role == "teacher" else NOTHING
-        given = augment.own(batch.inputs, "") if inputs is None else inputs
         names = self.outputs.get(real, job.task.outputs)
-        if real == turn.role or inputs is not None:
-            return forward(self.model(stage, role), given, names, inside, places)
+        if inputs is not None:
+            with statistics_kept(model := self.model(stage, role)):
+                return forward(model, given, names, inside, places)
+        if real == turn.role:
+            return forward(self.model(stage, role), given, names, inside)
         with torch.no_grad(), self.machine.autocast(self.dtype, cached=False):
             return forward(self.model(stage, role), given, names, inside)
 

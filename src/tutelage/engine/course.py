@@ -1,17 +1,12 @@
-"""Where a step stands in its method's course: whose turn it is, which rate, which batches. Pure functions."""
+"""Where a step stands in its method's course: whose turn it is, which rate. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from .. import schedules
 from ..methods._method import Stage
 from ..recipe import Training
-from ..seeds import stream
-from ..tasks._task import Encoded
-from . import batches
 
 
 def turn_at(stage: Stage, step: int) -> int:
@@ -45,19 +40,3 @@ def rate(stages: Sequence[Stage], number: int, step: int, training: Training) ->
     done, total = sum(whole[: number - first]) + own_steps(stages[number], turn, step), sum(whole)
     peak = stages[number].turns[turn].learning_rate or training.learning_rate
     return schedules.learning_rate(done, total, peak=peak, warmup=training.warmup, decay=training.decay)
-
-
-def order(
-    rows: Encoded, augmented: Encoded | None, replace: bool, training: Training, seed: int, stage: str, epoch: int
-) -> list[tuple[Encoded, np.ndarray]]:
-    """An epoch's batches: of the training rows, of the augmented ones (`replace`), or of both, mixed."""
-    out: list[tuple[Encoded, np.ndarray]] = []
-    for name, encoded in (("rows", rows), ("augmented", augmented)):
-        if encoded is not None and not (name == "rows" and augmented is not None and replace):
-            own = stream(seed, name, stage)
-            many = batches.epoch(encoded.lengths, training.batch_size, bucket=training.bucket, seed=own, number=epoch)
-            out += [(encoded, one) for one in many]
-    if augmented is not None and not replace:
-        mixed = np.random.default_rng(stream(seed, "mix", stage, epoch)).permutation(len(out))
-        out = [out[i] for i in mixed]
-    return out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..models import anatomy
 from ..rows import LAST_STATES, NOTHING, Batch, Inside, Seen
@@ -35,6 +37,19 @@ def forward(
         heads,
         anatomy.output_weight(model) if body else None,
     )
+
+
+@contextlib.contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let batch normalisation in training take a batch's own mean and variance without counting them as running ones."""
+    counting = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    try:
+        for module in counting:
+            module.track_running_stats = False
+        yield
+    finally:
+        for module in counting:
+            module.track_running_stats = True
 
 
 def move(batch: Batch, device: torch.device) -> Batch:

@@ -49,9 +49,12 @@ class Loop:
         self.checkpoints = Checkpoints(job.folder / "checkpoints", job.folder / LOG, lambda text: job.talk.say(f"{job.title}: {text}"))
         self.state = State()
         self.optimizers: dict[int, torch.optim.Optimizer] = {}
-        self.extra: Encoded | None = None
-        self.order: list[tuple[Encoded, np.ndarray]] = []
-        self.planned: tuple[int, int, int] | None = None
+        self.rows = job.train
+        """The training rows, with what the method made of them."""
+        self.once: dict[str, torch.Tensor] = {}
+        self.order: list[np.ndarray] = []
+        self.planned: tuple[int, int] | None = None
+        self.log: records.Log | None = None
         self.note = ""
         self.losses: dict[str, list[torch.Tensor]] = {}
         self.bad = torch.zeros((), dtype=torch.bool, device=self.machine.device)
@@ -101,9 +104,7 @@ class Loop:
             self.optimizers = {i: optim.build(self.cast.parameters(turn), self.job.training) for i, turn in enumerate(stage.turns)}
         if tensors is not None:
             self._put_back(tensors)
-        self.extra = None
-        if state.augmented and stage.augment:
-            self.extra = augment.encoded(self.job.train, self._kept(state.augmented["file"]), stage.augment)
+        self._have(self._kept(state.augmented["file"]) if state.augmented and stage.augment else {})
         self.cast.enter(stage)
         if tensors is None:
             self._say(stage)
@@ -126,11 +127,11 @@ class Loop:
                 )
                 return advance(stage.steps - state.step, self.note)
             self._refresh(stage)
-            if (planned := (state.stage, state.epoch, id(self.extra))) != self.planned:
-                replace = bool(stage.augment and stage.augment.replace)
-                self.order = course.order(job.train, self.extra, replace, job.training, job.seed, stage.name, state.epoch)
+            if (planned := (state.stage, state.epoch)) != self.planned:
+                own, training = stream(job.seed, "rows", stage.name), job.training
+                self.order = batches.epoch(job.train.lengths, training.batch_size, bucket=training.bucket, seed=own, number=state.epoch)
                 self.planned = planned
-            self._step(stage, *self.order[state.position])
+            self._step(stage, self.rows, self.order[state.position])
             state.step, state.position, state.total = state.step + 1, state.position + 1, state.total + 1
             if epoch_over := state.position == len(self.order):
                 state.epoch, state.position = state.epoch + 1, 0
@@ -160,7 +161,9 @@ class Loop:
         for chunk in chunks:
             batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk) if job.task.varies else None)
             with self.machine.autocast(self.dtype):
-                terms = turn.terms(self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed))
+                see = self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed)
+                see.once = self.once
+                terms = turn.terms(see)
             if split := [name for name, term in terms.items() if term.scope == "step" and not whole]:
                 why = f"term '{split[0]}' compares the examples of a step, which cannot be split"
                 raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
@@ -293,21 +296,18 @@ class Loop:
         return out
 
     def _put_back(self, tensors: dict[str, torch.Tensor]) -> None:
-        def below(prefix: str) -> dict[str, torch.Tensor]:
-            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
         for role, model in self.models.items():
-            if own := below(f"role.{role}."):
+            if own := _below(tensors, f"role.{role}."):
                 model.load_state_dict(own)
-        if own := below("maps."):
+        if own := _below(tensors, "maps."):
             self.maps.load_state_dict(own)
         for number, optimizer in self.optimizers.items():
-            if own := below(f"optimizer.{number}."):
+            if own := _below(tensors, f"optimizer.{number}."):
                 optim.restore(optimizer, own)
-        self.losses = {n: list(v.unbind()) for n, v in below("losses.").items()}
+        self.losses = {n: list(v.unbind()) for n, v in _below(tensors, "losses.").items()}
 
     def _refresh(self, stage: Stage) -> None:
-        """At the start of an epoch: make the augmented rows anew when their life is over."""
+        """At the start of an epoch: make the method's columns anew when their life is over."""
         made, state, job = stage.augment, self.state, self.job
         if made is None or state.position or state.epoch < made.start or (state.epoch - made.start) % made.every:
             return
@@ -315,19 +315,36 @@ class Loop:
             return
         torch.manual_seed(stream(job.seed, "augment", stage.name, state.epoch))
         self.cast.rest()
-        once = made.once(self.cast.tables(stage)) if made.once else None
+        once = {name: value.detach() for name, value in made.once(self.cast.tables(stage)).items()} if made.once else {}
         seed = stream(job.seed, "augment rows", stage.name, state.epoch)
 
         def look(batch: Batch) -> See:
             see = self.cast.see(stage, NOBODY, job.task.view(batch), job.train, self._progress(stage), seed)
-            see.once = once
+            see.stored, see.once = batch, once
             return see
 
-        tensors = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
+        columns, measures = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
+        measures |= {name: float(value) for name, value in once.items() if not value.ndim}
         name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
+        tensors = {f"rows.{k}": v for k, v in columns.items()} | {f"once.{k}": v for k, v in once.items()}
         self._keep(name, tensors)
         state.augmented = {"file": name, "epoch": state.epoch}
-        self.extra = augment.encoded(job.train, tensors, made)
+        self._have(tensors)
+        if measures and self.log:
+            self.log.add({"step": state.total, "stage": stage.name, "losses": {}, "measures": measures})
+        if said := made.report(measures):
+            job.talk.say(f"{job.title}: {said}")
+
+    def _have(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take up what the method made of the rows, as it is kept on disk."""
+        columns = _below(tensors, "rows.")
+        self.rows = augment.encoded(self.job.train, columns) if columns else self.job.train
+        self.once = {name: value.to(self.machine.device) for name, value in _below(tensors, "once.").items()}
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _judged(stage: Stage) -> str:

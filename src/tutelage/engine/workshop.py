@@ -275,6 +275,7 @@ class Workshop:
             mask_token=getattr(start.tokenizer, "mask_token_id", None),
             special_tokens=tuple(getattr(start.tokenizer, "all_special_ids", ())),
             echoes=anatomy.echoes(start.model.config),
+            tokenized=self.task.tokenized,
         )
 
 

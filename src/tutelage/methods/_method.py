@@ -47,6 +47,8 @@ class Facts:
     """Numbers of the tokenizer's special tokens."""
     echoes: Mapping[int, int] = dataclasses.field(default_factory=dict)
     """Layers of the student that echo another's attention: echoing layer -> source, 0 the first."""
+    tokenized: bool = True
+    """Whether rows are tokens, with tables of embeddings."""
 
     @property
     def epochs(self) -> int:
@@ -129,23 +131,32 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Augment:
-    """Rows made from the training rows and refreshed every few epochs, such as samples moved up a gradient."""
+class Made:
+    """What a method makes of a batch of training rows."""
 
-    refresh: Callable[[See], dict[str, Tensor]]
-    """From a batch (all roles frozen, inputs may carry gradients) to new model inputs of the same rows: (rows, ...) or
-    (rows, tokens, ...) each, in place of the batch's input or extra column of that name. A name of the form
-    'teacher:inputs_embeds' is fed to the teacher alone."""
-    once: Callable[[Callable[[str], Tensor]], Any] | None = None
-    """Called once before each refresh with the look-up of roles' embedding tables; what it gives is `see.once`."""
+    columns: Mapping[str, Tensor]
+    """By name: (rows,), (rows, tokens, ...) for rows of tokens, or (rows, ...) for others. One that the batch's inputs or extra
+    columns have stands in for it from then on; one with a new name stands in `Batch.extra`."""
+    measures: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Numbers by name, as many as a batch has to tell; their means over all rows are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Columns made from the training rows and refreshed every few epochs, such as displacements up a gradient."""
+
+    refresh: Callable[[See], Made]
+    """From a batch to its new columns; all roles are frozen, inputs may carry gradients. `see.stored` is the batch before
+    `Task.view`."""
+    once: Callable[[Callable[[str], Tensor]], dict[str, Tensor]] | None = None
+    """Called once before each refresh with the look-up of roles' embedding tables; what it gives is `see.once` until the next
+    one, and its single numbers are recorded."""
     every: int = 1
-    """Epochs that rows live."""
+    """Epochs that columns live."""
     start: int = 0
     """First epoch of the stage that has them."""
-    replace: bool = False
-    """True trains on them instead of the original rows, False on both."""
-    drops: tuple[str, ...] = ("input_ids",)
-    """Inputs that the new ones stand in for."""
+    report: Callable[[Mapping[str, float]], str] = lambda measures: ""
+    """What a user hears after a refresh, from what was recorded of it."""
 
 
 @dataclasses.dataclass
@@ -184,8 +195,10 @@ class See:
         self.embeddings = embeddings
         """A role's table of input embeddings, (vocabulary, width), by the role's name."""
         self.task, self.batch, self.progress, self.maps, self._seed = task, batch, progress, maps, seed
-        self.once: Any = None
-        """What `Augment.once` gave, while rows are refreshed."""
+        self.stored = batch
+        """The batch before `Task.view`, while columns are refreshed."""
+        self.once: Mapping[str, Tensor] = {}
+        """What `Augment.once` gave."""
         self.scale = scale
         """The mean squared norm of the teacher's logits, where the stage needs it (`Needs.scale`)."""
 
@@ -216,12 +229,17 @@ class See:
         ends = self.task.stretches(self.batch, kept)
         prompts = [ids[row, start:cut] for row, start, cut, _ in ends]
         texts = self._write(writer, prompts, [stop - cut for *_, cut, stop in ends], [draws[row] for row, *_ in ends], temperature)
-        batch = self.task.rewritten(self.batch, ends, texts)
+        return self.on(self.task.rewritten(self.batch, ends, texts))
+
+    def on(self, batch: Batch) -> See:
+        """This step on another batch, of which nothing is stored: each role runs on its inputs."""
 
         def look(role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
             return self._live(role, batch.inputs if inputs is None else inputs, places)
 
-        return See(look, self.embeddings, self.task, batch, self.progress, self.maps, self._seed, self._write, self.scale)
+        new = See(look, self.embeddings, self.task, batch, self.progress, self.maps, self._seed, self._write, self.scale)
+        new.once = self.once
+        return new
 
     def __call__(self, role: str, inputs: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> Seen:
         """Any role on this batch, or on other inputs; gradients flow through a frozen role to inputs that carry them.

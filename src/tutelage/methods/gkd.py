@@ -9,17 +9,14 @@ the teacher's text is sampled (sampling 0: its greedy text), where Kim and Rush 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..config import Count, NonNegative, Positive, settings
 from ..rows import Term
-from ._method import Augment, Facts, Needs, See, Stage, Turn, one_of_several
+from ._method import Augment, Facts, Made, Needs, See, Stage, Turn, one_of_several
 from .kd import Kd
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @settings
@@ -72,12 +69,12 @@ class Gkd(Kd):
 
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
-        made = Augment(self._teach, every=self.every or facts.epochs + 1, replace=True) if self.writer == "teacher" else None
+        made = Augment(self._teach, every=self.every or facts.epochs + 1) if self.writer == "teacher" else None
         return [Stage("train", (Turn(self.terms),), facts.steps, augment=made)]
 
-    def _teach(self, see: See) -> dict[str, Tensor]:
+    def _teach(self, see: See) -> Made:
         batch = see.rewritten("teacher", kept=self.prompt, temperature=self.sampling).batch
-        return {"input_ids": batch.inputs["input_ids"], "target": batch.extra["target"]}
+        return Made({"input_ids": batch.inputs["input_ids"], "target": batch.extra["target"]})
 
     def terms(self, see: See) -> dict[str, Term]:
         step = see.progress.step

@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def scaled(pixels: Tensor, mean: Tensor, std: Tensor, side: int | None) -> Tensor:
+def scaled(pixels: Tensor, mean: Tensor, std: Tensor, side: int | None, by: Tensor | None = None) -> Tensor:
     """(pixels / 255 - mean) / std in float32, resized to `side` x `side` (bilinear, smoothed) where that is given.
 
-    pixels uint8 (rows, channels, H, W); mean and std (rows, channels).
+    pixels uint8 (rows, channels, H, W); mean and std (rows, channels). `by`, in the shape of pixels, is added to the scaled
+    pixels; the sum is held between what a black and a white pixel are scaled to.
     """
     from torch.nn import functional
 
-    out = (pixels.float() / 255 - mean[:, :, None, None]) / std[:, :, None, None]
+    mean, std = mean[:, :, None, None], std[:, :, None, None]
+    out = (pixels.float() / 255 - mean) / std
+    if by is not None:
+        out = (out + by).clamp(min=(0 - mean) / std, max=(1 - mean) / std)
     if side is None:
         return out
     return functional.interpolate(out, size=(side, side), mode="bilinear", align_corners=False, antialias=True)

@@ -80,8 +80,9 @@ class Encoded:
     """Rows ready for a model, in columns: ragged ones of shape (tokens, ...) a row and fixed ones of shape (...) a row.
 
     Batches are padded to their own longest row. Nothing is padded or turned into a tensor before its batch is made.
-    `extra` columns are ragged, padded with 0 and no model inputs: the task finds them in `Batch.extra`. `about` is what
-    predictions and truths are made from where rows are not the items that are scored; it has a `digest` and `join(other)`.
+    `extra` columns are ragged, padded with 0 and no model inputs: the task finds them in `Batch.extra`. `beside` columns are
+    fixed and stand there too. `about` is what predictions and truths are made from where rows are not the items that are
+    scored; it has a `digest` and `join(other)`.
     """
 
     def __init__(
@@ -96,9 +97,11 @@ class Encoded:
         truncated: int = 0,
         weight: np.ndarray | None = None,
         extra: Mapping[str, np.ndarray] | None = None,
+        beside: Mapping[str, np.ndarray] | None = None,
         about: Any = None,
     ):
         self.ragged, self.fixed, self.extra, self.about = dict(ragged), dict(fixed or {}), dict(extra or {}), about
+        self.beside = dict(beside or {})
         self.lengths, self.gold = np.asarray(lengths, dtype=np.int64), gold
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
         self.pad, self.mask, self.truncated, self.weight = dict(pad or {}), mask, truncated, weight
@@ -158,8 +161,9 @@ class Encoded:
                 block = np.full((len(index), width, *column.shape[1:]), self.pad.get(name, 0), dtype=dtype)
                 block[filled] = np.concatenate([column[self.starts[i] : self.starts[i + 1]] for i in index])
                 into[name] = torch.from_numpy(block)
-        for name, column in self.fixed.items():
-            inputs[name] = torch.from_numpy(np.ascontiguousarray(column[index]))
+        for into, columns in ((inputs, self.fixed), (extra, self.beside)):
+            for name, column in columns.items():
+                into[name] = torch.from_numpy(np.ascontiguousarray(column[index]))
         if self.ragged and self.mask:
             inputs["attention_mask"] = torch.from_numpy(filled.astype(np.int64))
         gold, weight = self.gold[index], None if self.weight is None else torch.from_numpy(self.weight[index])
@@ -216,7 +220,11 @@ class Task:
         raise NotImplementedError
 
     def view(self, batch: Batch, seeds: Sequence[int] | None = None) -> Batch:
-        """Stored rows as model inputs; in training with a seed for each row, from which alone its random changes are drawn."""
+        """Stored rows as model inputs; in training with a seed for each row, from which alone its random changes are drawn.
+
+        Where inputs are continuous, an extra column `displacement` in the shape and units of the stored input becomes the column
+        `displaced`: the input moved by it, within the values that it can have, under the same changes.
+        """
         return batch
 
     def counts(self, encoded: Encoded, index: np.ndarray) -> dict[str, float]:

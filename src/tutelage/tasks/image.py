@@ -221,14 +221,20 @@ class Image(Task):
         return Encoded({}, lengths, split.gold, fixed=fixed)
 
     def view(self, batch: Batch, seeds: Sequence[int] | None = None) -> Batch:
-        """Images as floats (rows, channels, H, W), scaled, and with `seeds` moved and mirrored; floats stay as they are."""
-        others = ("pixel_values", "mean", "std", "side")
-        inputs, pixels = {k: v for k, v in batch.inputs.items() if k not in others}, batch.inputs["pixel_values"]
-        if not pixels.is_floating_point():
-            if seeds is not None and self.augment:
-                pixels = _pixels.shifted(pixels, seeds, self.crop, self.flip)
-            pixels = _pixels.scaled(pixels, batch.inputs["mean"], batch.inputs["std"], self.resize)
-        return dataclasses.replace(batch, inputs=inputs | {"pixel_values": pixels})
+        """Images as floats (rows, channels, H, W), scaled, and with `seeds` moved and mirrored.
+
+        A displacement of the scaled pixels, before they are resized, is moved and mirrored along; no pixel leaves [0, 1] by it.
+        """
+        pixels, mean, std = (batch.inputs[name] for name in ("pixel_values", "mean", "std"))
+        extra = dict(batch.extra)
+        by = extra.pop("displacement", None)
+        if seeds is not None and self.augment:
+            pixels = _pixels.shifted(pixels, seeds, self.crop, self.flip)
+            by = None if by is None else _pixels.shifted(by, seeds, self.crop, self.flip)
+        if by is not None:
+            extra["displaced"] = _pixels.scaled(pixels, mean, std, self.resize, by)
+        inputs = {"pixel_values": _pixels.scaled(pixels, mean, std, self.resize)}
+        return dataclasses.replace(batch, inputs=inputs, extra=extra)
 
     def rows(self, seen: Seen, batch: Batch) -> list[Rows]:
         return [Rows(seen.outputs["logits"], "choice", batch.gold)]
