@@ -85,7 +85,7 @@ def test_faults_are_one_sentence(asked, server, tmp_path):  # noqa: F811
     (tmp_path / "bare.jsonl").write_text('{"query_id": "1", "query": "Where?"}\n')
     there = ("--server", server.url, "--store", tmp_path / "a.db")
     for words, sentence in (
-        (("collect", tmp_path / "none.jsonl", *there), "no such file of questions"),
+        (("collect", tmp_path / "none.jsonl", *there), "none.jsonl: no such file"),
         (("collect", tmp_path / "broken.jsonl", *there), "line 5: not JSON"),
         (("collect", tmp_path / "bare.jsonl", *there), "question '1' has no quotes"),
         (("collect", asked, *there, "--samples", 2), "give --temperature"),

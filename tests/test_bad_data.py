@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import importlib.util
 import json
 import math
@@ -51,17 +53,26 @@ FILES = [
     ("a.csv", 'text,label\nx,a\n"y",\n', {}, "a.csv, row 2: column 'label' has no label; fill in or remove (rows without"),
     ("a.csv", "text,label\nx,a\none, two,b\n", {}, "row 2: 3 columns where the header has 2; put quotes around text that holds"),
     ("a.tsv", "text\tlabel\nx\ta\none\ttwo\tb\n", {}, "a.tsv, row 2: 3 columns where the header has 2; take tabs out of the text"),
-    ("a.csv", b"text,label\nx\xff\xfe,a\n", {}, "a.csv: cannot be read as CSV in UTF-8: "),
-    ("a.jsonl", b'{"text": "\xff"}\n', {}, "a.jsonl: cannot be read as JSONL in UTF-8: "),
-    ("a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', {}, "a.jsonl, line 2: not JSON: Expecting value at column 9"),
+    ("a.csv", b"text,label\nx\xff\xfe,a\n", {}, "a.csv, line 2: is not UTF-8 (byte 0xff); save the text as UTF-8"),
+    ("a.csv", 'text,label\nx,a\n"one,b\n"two,a\n', {}, "a.csv, row 2 (line 3): a quote begins a text that does not end as it should"),
+    ("a.csv", 'text,label\n"x\ny",a\n"one,b\n', {}, "a.csv, row 2 (line 4): a quote begins a text that does not end as it should"),
+    ("a.csv", 'text,label\n"a \\"b\\" c",a\n', {}, 'row 1 (line 2): a quote begins a text that does not end as it should; behind its'),
+    ("a.csv", "text,label\rx,a\ry,b\r", {}, "a.csv, header (line 1): a carriage return stands outside of quotes"),
+    ("a.csv", GOOD.replace(",", ";"), {}, "a.csv: its columns are parted by semicolons; a .csv file has commas; save it with them, or as"),
+    ("a.csv", GOOD.replace(",", "\t"), {}, "a.csv: its columns are parted by tabs; a .csv file has commas; save it with them, or as .tsv"),
+    ("a.tsv", GOOD, {}, "a.tsv: its columns are parted by commas; a .tsv file has tabs; save it with them, or as .csv"),
+    ("a.json", "3", {}, "a.json: holds a number; a table is a list of objects {...}, or one object a line"),
+    ("a.json", '[{"text": "x", "label": 1}, 2]', {}, "a.json, row 2: holds a number; each row is an object {...}"),
+    ("a.jsonl", b'{"text": "\xff"}\n', {}, "a.jsonl, line 1: is not UTF-8 (byte 0xff); save the text as UTF-8"),
+    ("a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', {}, "a.jsonl, line 2: not JSON: Expecting value at column 10"),
     ("a.jsonl", '{"text": "x", "label": 1}\n[1, 2]\n', {}, "a.jsonl, line 2: holds a list; each line is one object {...}"),
     ("a.jsonl", lines({"text": "x", "label": 1}) + "\n" + lines({"text": None}), {}, "a.jsonl, line 3: column 'text' has no text"),
     ("a.jsonl", lines({"text": "x", "label": 1}, {"text": "y"}), {}, "a.jsonl, line 2: column 'label' has no label"),
     ("a.jsonl", lines({"text": "x", "label": math.nan}), {}, "a.jsonl, line 1: column 'label' has no label"),
-    ("a.jsonl", lines({"text": 7, "label": 1}), {}, "a.jsonl, line 1: column 'text' holds something that is not text"),
+    ("a.jsonl", lines({"text": 7, "label": 1}), {}, "a.jsonl, line 1: column 'text' holds a number, which is not text"),
     ("a.jsonl", lines({"text": "x", "label": ["a"]}), {}, "column 'label' holds a list; lists of labels need task.target=labels"),
     ("a.parquet", "PAR1 not really", {}, "a.parquet: cannot be read as Parquet: "),
-    ("a.txt", GOOD, {}, "a.txt: no format known for '.txt' files; give one of .csv, .tsv, .jsonl, .parquet"),
+    ("a.txt", GOOD, {}, "a.txt: no format known for '.txt' files; give one of .csv, .tsv, .jsonl, .json, .parquet"),
     ("a.csv", GOOD.replace(",b", ",a"), {}, "a.csv: one label only, 'a'; classifying takes two or more"),
     ("a.csv", GOOD, {"class_weights": {"aa": 2.0}}, "task.class_weights: no label 'aa'; did you mean 'a'? (labels: a, b)"),
     ("a.csv", GOOD, {"labels": ["a", "c"]}, "row 2: label 'b' of train"),
@@ -94,7 +105,7 @@ def test_a_missing_file_or_folder_is_named_with_the_nearest_there_is(tmp_path):
     assert fault(data=str(tmp_path / "trian.csv")).endswith("trian.csv: no such file; did you mean 'train.csv'?")
     assert fault(data=str(tmp_path / "no" / "a.csv")).endswith(f"a.csv: no such file; there is no folder {tmp_path / 'no'} either")
     assert "no such file" in fault(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"))
-    assert fault(train=str(tmp_path)).endswith("no format known for '' files; give one of .csv, .tsv, .jsonl, .parquet")
+    assert fault(train=str(tmp_path)).endswith("no format known for '' files; give one of .csv, .tsv, .jsonl, .json, .parquet")
 
 
 def test_a_file_without_permission_is_said_to_be_so(tmp_path):
@@ -120,7 +131,7 @@ def test_a_refusal_of_the_system_becomes_a_sentence(tmp_path, monkeypatch):
 
 def test_a_folder_without_train_or_with_two_of_a_part_is_refused(tmp_path):
     (tmp_path / "dev.csv").write_text(GOOD)
-    assert "no train file (train.csv, .tsv, .jsonl or .parquet); found dev.csv; choose with task.train=" in fault(data=str(tmp_path))
+    assert "no train file (train.csv, .tsv, .jsonl, .json or .parquet); found dev.csv; choose with task.train=" in fault(data=str(tmp_path))
     (tmp_path / "train.csv").write_text(GOOD)
     (tmp_path / "valid.tsv").write_text("text\tlabel\n")
     assert "2 files for dev (dev.csv, valid.tsv); choose with task.dev=" in fault(data=str(tmp_path))
@@ -248,6 +259,53 @@ def test_a_whole_table_is_read_with_every_column(tmp_path):
     assert _tables.read(tmp_path / "a.csv") == {"no": ["0.25", "1"], "yes": ["0.75", "0"]}
     (tmp_path / "a.jsonl").write_text(lines({"no": 0.5, "yes": 0.5}))
     assert _tables.read(str(tmp_path / "a.jsonl")) == {"no": [0.5], "yes": [0.5]}
+
+
+QUOTED = [
+    # TSV, the texts that are meant, whether there is a note
+    ('text\tlabel\n"A ""b"" c"\tx\nplain\ty\n', ['A "b" c', "plain"], True),
+    ('text\tlabel\n"one\ntwo"\tx\n"tab\there"\ty\n', ["one\ntwo", "tab\there"], True),
+    ('"text"\t"label"\n"A"\t"x"\n"B"\t"y"\n', ["A", "B"], True),
+    ('text\tlabel\r\n"a, b"\tx\r\nplain\ty\r\n', ["a, b", "plain"], True),
+    ('text\tlabel\n"Great!"\tx\nplain\ty\n', ['"Great!"', "plain"], True),
+    ('text\tlabel\n"Yes," he said.\tx\nplain\ty\n', ['"Yes," he said.', "plain"], False),
+    ('text\tlabel\n"Yes\tx\nplain\ty\n', ['"Yes', "plain"], False),
+    ('text\tlabel\n"a ""b"" c"\tx\na 5" disk\ty\n', ['"a ""b"" c"', 'a 5" disk'], False),
+]
+
+
+@pytest.mark.parametrize(("content", "texts", "noted"), QUOTED)
+def test_tsv_loses_its_quotes_where_the_whole_file_is_quoted_and_keeps_them_else(tmp_path, content, texts, noted):
+    (tmp_path / "a.tsv").write_bytes(content.encode())
+    table = _tables.read_table(tmp_path / "a.tsv", None)
+    assert table.columns["text"] == texts and bool(table.note) is noted
+
+
+def test_cells_of_any_length_are_read_and_the_limit_of_others_is_left_alone(tmp_path):
+    long = "x" * 200_000
+    (tmp_path / "a.csv").write_text(f'"{long}",label\n"{long}",a\n')
+    before = csv.field_size_limit()
+    assert _tables.read(tmp_path / "a.csv") == {long: [long], "label": ["a"]}
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])
+def test_packed_tables_and_lists_of_objects_are_data(tmp_path, name):
+    rows = [{"text": f"row {i} of text", "label": "ab"[i % 2]} for i in range(60)]
+    made = {
+        "a.csv": "text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in rows),
+        "a.tsv": "text\tlabel\n" + "".join(f"{r['text']}\t{r['label']}\n" for r in rows),
+        "a.jsonl": lines(*rows),
+        "a.json": json.dumps(rows, indent=1),
+    }[name]
+    (tmp_path / name).write_text(made)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(made.encode()))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / f"train.{name[2:]}.gz").write_bytes(gzip.compress(made.encode()))
+    read = [classify(data=str(tmp_path / place)).load() for place in (name, f"{name}.gz", "folder")]
+    assert [[list(s.columns["text"]) for s in data.splits.values()] for data in read[1:]] == [
+        [list(s.columns["text"]) for s in read[0].splits.values()]
+    ] * 2
 
 
 # ---- settings

@@ -156,7 +156,7 @@ def test_broken_lines_are_refused_as_a_whole_or_left_out(tmp_path, change, sente
 
 
 def test_files_without_questions_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no such file of questions"):
+    with pytest.raises(DataError, match="no such file"):
         hagrid.read(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="holds no questions"):

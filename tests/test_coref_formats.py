@@ -324,7 +324,7 @@ UD = "# newdoc id = d\n1\ta\t_\t_\t_\t_\t_\t_\t_\t{}\n"
         ("x.conllu", UD.format("_") + "3\tb\t_\t_\t_\t_\t_\t_\t_\t_\n", "document d, line 3: word 3 follows word 1"),
         ("x.conllu", "# newdoc id = d\n1\ta\t_\n", "document d, line 2: no line of CoNLL-U"),
         ("x.conllu", "# newdoc id = d\n1-3\ta\t_\t_\t_\t_\t_\t_\t_\t_\n1\ta\t_\t_\t_\t_\t_\t_\t_\t_\n", "multiword token 1-3 ends outside"),
-        ("x.jsonl", '{"doc_key": "d", "tokens": ["a"]}\n{"doc_key": ', r"x.jsonl, line 2: not JSON \(.*, column 13\)"),
+        ("x.jsonl", '{"doc_key": "d", "tokens": ["a"]}\n{"doc_key": ', r"x.jsonl, line 2: not JSON: .* at column 13"),
         (
             "x.jsonl",
             '{"doc_key": "d", "tokens": ["a"], "clusters": [[[0, 1]]]}',
@@ -342,8 +342,8 @@ UD = "# newdoc id = d\n1\ta\t_\t_\t_\t_\t_\t_\t_\t{}\n"
         ("x.jsonl", '{"doc_key": "d"}', "line 1: document d: has none of sentences, tokens and text"),
         ("x.jsonl", '{"doc_key": "d", "tokens": ["a", "b"], "text": "a c"}', "line 1: document d: word 1 'b' is not in the text"),
         ("x.jsonl", '{"doc_key": "d", "tokens": ["a"]}\n' * 2, "x.jsonl: names of documents that come twice: d; give"),
-        ("x.jsonl", "[1]", "line 1: is no object of JSON; each line is one document"),
-        ("x.jsonl", "[" * 10**5, "line 1: not JSON of documents, brackets within brackets"),
+        ("x.jsonl", "[1]", "line 1: holds a list; each line is one object"),
+        ("x.jsonl", "[" * 10**5, "line 1: brackets stand more than 100 deep within each other"),
         ("x.jsonl", '{"doc_key": "d", "tokens": ["\\ud83d\\ude00", "\\ud800"]}', r"x.jsonl, line 1: \\ud800 is half a character"),
         ("x.jsonl", " \n", "x.jsonl: is empty; it holds no document"),
         ("x.dat", "Ann left.", "x.dat: is neither JSON lines nor CoNLL-2012 nor CoNLL-U; raw text ends in .txt"),
@@ -355,7 +355,7 @@ def test_a_broken_file_is_refused_with_its_place(tmp_path, name, content, said):
 
 
 def test_files_that_are_not_there_or_not_text_and_endings_without_a_format_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere.conll: no such file of documents"):
+    with pytest.raises(DataError, match=r"nowhere.conll: no such file"):
         formats.read(tmp_path / "nowhere.conll")
     (tmp_path / "bytes.conll").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"bytes.conll, line 1: is not UTF-8 \(byte 0xff\)"):

@@ -60,12 +60,12 @@ def test_the_three_forms_give_the_same_passages(tmp_path):
 
 
 FAULTS = [
-    (b"nonsense\n", "line 2: not JSON (Expecting value, column 1)"),
-    (b'{"docid": "2"\n', "line 2: not JSON ("),
-    (b"[" * 100_000 + b"\n", "line 2: not JSON ("),
+    (b"nonsense\n", "line 2: not JSON: Expecting value at column 1"),
+    (b'{"docid": "2"\n', "line 2: not JSON: "),
+    (b"[" * 100_000 + b"\n", "line 2: brackets stand more than 100 deep"),
     (b"[1]\n", "line 2: holds a list; each line is one object {...}"),
-    (b'{"docid": "2", "text": "\xff"}\n', "line 2: not UTF-8 at byte 25"),
-    (b'{"docid": "2", "text": "\\ud83d"}\n', "line 2: its text holds half of a surrogate pair"),
+    (b'{"docid": "2", "text": "\xff"}\n', "line 2: is not UTF-8 (byte 0xff)"),
+    (b'{"docid": "2", "text": "\\ud83d"}\n', "line 2: \\ud83d is half a character"),
     (b'{"docid": "2", "title": "x"}\n', "line 2: has no text"),
     (b'{"docid": "2", "text": " \\n"}\n', "line 2: has no text"),
     (b'{"docid": null, "text": "x"}\n', "line 2: has no docid"),
@@ -98,7 +98,7 @@ def test_faults_of_other_forms(tmp_path):
     (tmp_path / "texts").mkdir()
     assert "texts: holds no passages" in refused(tmp_path / "texts")
     (tmp_path / "texts" / "a.png").write_bytes(b"\x89PNG\xff")
-    assert "a.png: not UTF-8 at byte 1" in refused(tmp_path / "texts") and "a.png" in refused(tmp_path / "texts", skip=True)
+    assert "a.png, line 1: is not UTF-8 (byte 0x" in refused(tmp_path / "texts") and "a.png" in refused(tmp_path / "texts", skip=True)
     (tmp_path / "d.csv").write_text("docid,text\n")
     assert "no format known for '.csv' files" in refused(tmp_path / "d.csv")
     (tmp_path / "e.jsonl").write_text("\n\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import textfiles
 from .errors import DataError
 from .verbs import JSON, THREADS, Verbs
 
@@ -59,7 +60,7 @@ def predict(
 
     with _noted():
         raw = str(source) == "-"
-        documents = [of_text("text", formats.decoded(sys.stdin.buffer.read(), "standard input"))] if raw else formats.read(source)
+        documents = [of_text("text", textfiles.decoded(sys.stdin.buffer.read(), "standard input"))] if raw else formats.read(source)
         if out:
             formats.writable(out, (".html", ".htm"))
         from .engine.resolve import Coreference

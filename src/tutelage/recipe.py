@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from . import config
+from . import config, textfiles
 from .config import Count, NonNegative, PartOf, Positive, Share, settings
 
 SHORTHAND = {"teacher": "model", "student": "!model", "task": "data", "method": "!kind"}
 """What `teacher=x` means; '!' drops the other settings there."""
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".npy")
+TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".npy")
 
 
 @settings
@@ -242,7 +242,7 @@ def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = 
         if isinstance(tree.get(key), str) and key != "method":
             tree[key] = {into.lstrip("!"): tree[key]}
     given = tree.get("teacher")
-    if isinstance(given, dict) and str(given.get("model") or "").endswith(TABLES):
+    if isinstance(given, dict) and textfiles.ending(str(given.get("model") or "")) in TABLES:
         tree["teacher"] = {"probabilities": given["model"]}
     if isinstance(tree.get("task"), dict):
         tree["task"].setdefault("kind", "classify")

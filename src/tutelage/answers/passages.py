@@ -6,14 +6,14 @@ JSON lines are MIRACL's form: {"docid": "12#0", "title": "River", "text": "It fl
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import textfiles
 from ..errors import DataError
-from ..tasks._tables import check, sentences
+from ..tasks._tables import parquet_batches
 
 FORMATS = (".jsonl", ".parquet")
 SHOWN = 1000
@@ -70,15 +70,18 @@ class Passages:
         """Each passage, or what is wrong with it; and where it stands."""
         if self.path.is_dir():
             rows = _files(self.path)
-        elif self.path.suffix.lower() in FORMATS:
-            rows = {".jsonl": _jsonl, ".parquet": _parquet}[self.path.suffix.lower()](self.path)
+        elif (ending := textfiles.ending(self.path)) in FORMATS:
+            rows = {".jsonl": _jsonl, ".parquet": _parquet}[ending](self.path)
         elif self.path.exists():
             raise DataError(f"{self.path}: no format known for '{self.path.suffix}' files; give {', '.join(FORMATS)} or a folder of texts")
         else:
             raise DataError(f"{self.path}: no such file or folder of passages")
         seen: set[str] = set()
         for where, row in rows:
-            one = row if isinstance(row, str) else _passage(row)
+            if isinstance(row, DataError):
+                yield where, str(row)
+                continue
+            one = _passage(row)
             if isinstance(one, Passage) and one.docid in seen:
                 one = f"docid '{one.docid}' came before; give each passage its own"
             if isinstance(one, Passage):
@@ -96,62 +99,39 @@ def _passage(row: Mapping[str, Any]) -> Passage | str:
     for name, value in (("docid", docid), ("title", title), ("text", text)):
         if not isinstance(value, str):
             return f"its {name} is a {type(value).__name__}; write it as text"
-        if not _encodes(value):
-            return f"its {name} holds half of a surrogate pair, which is no text"
+        if fault := textfiles.no_text(value):
+            return f"its {name}: {fault}"
     return Passage(docid, title, text)  # type: ignore[arg-type]
 
 
-def _encodes(text: str) -> bool:
+def _jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | DataError]]:
+    for number, line in textfiles.raw_lines(path):
+        if line.strip():
+            yield f"{path}, line {number}", _or_fault(textfiles.object_of, line, path, number)
+
+
+def _or_fault(read: Callable[..., Any], *given: Any) -> Any:
+    """What a reader gives, or the fault that it raises."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return read(*given)
+    except DataError as fault:
+        return fault
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    with sentences(path), open(path, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            if line.strip():
-                yield f"{path}, line {number}", _line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    number = 0
+    for batch in parquet_batches(path, {name: name for name in ("docid", "title", "text")}, optional=("title",), size=1024):
+        for row in zip(*batch.values(), strict=True):
+            number += 1
+            yield f"{path}, row {number}", dict(zip(batch, row, strict=True))
 
 
-def _line(line: bytes) -> Mapping[str, Any] | str:
-    try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError as fault:
-        return f"not UTF-8 at byte {fault.start + 1}"
-    except json.JSONDecodeError as fault:
-        return f"not JSON ({fault.msg}, column {fault.colno})"
-    except (RecursionError, ValueError) as fault:
-        return f"not JSON ({fault})"
-    return row if isinstance(row, dict) else f"holds a {type(row).__name__}; each line is one object {{...}}"
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    from pyarrow import parquet
-
-    with sentences(path), parquet.ParquetFile(path) as file:
-        found = file.schema_arrow.names
-        names = check(path, {name: name for name in ("docid", "title", "text") if name != "title" or name in found}, found)
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=names, use_threads=False):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}, row {number}", row
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+def _files(folder: Path) -> Iterator[tuple[str, Mapping[str, Any] | DataError]]:
     for here, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(names):
             if name.startswith("."):
                 continue
             path = Path(here) / name
-            try:
-                row: Mapping[str, Any] | str = {"docid": path.relative_to(folder).as_posix(), "text": path.read_text(encoding="utf-8-sig")}
-            except UnicodeDecodeError as fault:
-                row = f"not UTF-8 at byte {fault.start + 1}"
-            except OSError as fault:
-                row = f"cannot be read: {os.strerror(fault.errno).lower() if fault.errno else fault}"
-            yield str(path), row
+            text = _or_fault(textfiles.content, path)
+            yield str(path), text if isinstance(text, DataError) else {"docid": path.relative_to(folder).as_posix(), "text": text}

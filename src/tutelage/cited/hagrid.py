@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import records
+from .. import records, textfiles
 from ..errors import DataError
 
 Label = Literal[0, 1] | None
@@ -68,40 +68,32 @@ def read(path: str | Path, *, skip: bool = False) -> tuple[list[Question], list[
     Raises DataError for a file that is not there; for a broken line, a question id that comes twice, or a file without
     questions, with the line, unless `skip` leaves such lines out.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file of questions") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DataError(f"{path}: cannot be read as text: {fault}") from None
     found: dict[str, Question] = {}
     faults: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in textfiles.raw_lines(Path(path)):
         if not line.strip():
             continue
         try:
-            one = _question(line)
+            one = _question(textfiles.object_of(line, path, number), f"{path}, line {number}")
             if one.query_id in found:
-                raise DataError(f"query_id '{one.query_id}' came before; give each question its own")
+                raise DataError(f"{path}, line {number}: query_id '{one.query_id}' came before; give each question its own")
             found[one.query_id] = one
         except DataError as fault:
-            faults.append(f"{path}, line {number}: {fault}")
+            faults.append(str(fault))
             if not skip:
-                raise DataError(f"{faults[0]}; nothing was read") from None
+                raise DataError(f"{fault}; nothing was read") from None
     if not found:
         raise DataError(f"{path}: holds no questions")
     return list(found.values()), faults
 
 
-def _question(line: str) -> Question:
+def _question(row: dict[str, Any], where: str) -> Question:
     try:
-        return Question.model_validate(json.loads(line))
-    except json.JSONDecodeError as fault:
-        raise DataError(f"not JSON ({fault.msg}, column {fault.colno})") from None
+        return Question.model_validate(row)
     except pydantic.ValidationError as fault:
         first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise DataError(f"{where}: {first['msg'].lower()}") from None
+        place = ".".join(str(part) for part in first["loc"]) or "the line"
+        raise DataError(f"{where}: {place}: {first['msg'].lower()}") from None
 
 
 def tree(question: Question) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import records
+from .. import records, textfiles
 from ..errors import DataError
 from . import conll, conllu, jsonlines
 from .documents import Document, of_text, some
@@ -28,31 +28,17 @@ def read(path: str | Path) -> list[Document]:
     Raises DataError for a file that is missing or broken, holds no document, or two of one name.
     """
     path = Path(path)
-    try:
-        content = decoded(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file of documents") from None
-    except OSError as fault:
-        raise DataError(f"{path}: cannot be read, {str(fault.strerror).lower()}; name a file of documents") from None
+    content = textfiles.content(path)
     if not content.strip():
         raise DataError(f"{path}: is empty; it holds no document")
-    kind = _ENDINGS.get(path.suffix.lower()) or _by_content(path, content)
-    found = list(_KINDS[kind].read(content, path)) if kind else [of_text(path.stem, content)]
+    kind = _ENDINGS.get(textfiles.ending(path)) or _by_content(path, content)
+    found = list(_KINDS[kind].read(content, path)) if kind else [of_text(textfiles.stem(path), content)]
     if not found:
         raise DataError(f"{path}: holds no document in {kind}")
     twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
     if twice:
         raise DataError(f"{path}: names of documents that come twice: {some(twice)}; give each its own")
     return found
-
-
-def decoded(content: bytes, where: str | Path) -> str:
-    """The text of a file's content. Raises DataError, with the line, for what is not UTF-8."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        raise DataError(f"{where}, line {line}: is not UTF-8 (byte {content[fault.start]:#04x}); save the text as UTF-8") from None
 
 
 def write(path: str | Path, documents: Sequence[Document]) -> None:
@@ -78,6 +64,6 @@ def _by_content(path: Path, content: str) -> str | None:
             return "CoNLL-2012"
         if line.startswith(("# newdoc", "# global.Entity", "# sent_id")) or (line.startswith("1\t") and line.count("\t") == 9):
             return "CoNLL-U"
-    if path.suffix.lower() == ".txt":
+    if textfiles.ending(path) == ".txt":
         return None
     raise DataError(f"{path}: is neither JSON lines nor CoNLL-2012 nor CoNLL-U; raw text ends in .txt")

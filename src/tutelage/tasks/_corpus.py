@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
+from .. import textfiles
 from ..errors import DataError
 from . import _sources, _tables
 
@@ -22,13 +22,13 @@ def documents(data: str, column: str = "text") -> list[str]:
         return _sources.movies(data).parts["train"]().texts
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file() and is_plain(f))
-        out = [_read(f) for f in files]
+        out = [textfiles.content(f) for f in files]
         if not files:
             raise DataError(f"{path}: holds no text files ({', '.join(PLAIN)})")
     elif is_plain(path):
-        out = [_read(path)]
+        out = [textfiles.content(path)]
     else:
-        if not path.exists() and path.suffix.lower() not in _tables.FORMATS:
+        if not path.exists() and not _tables.is_table(path):
             known = ", ".join((*_sources.MOVIES, "a text file", "a table", "a folder of text files"))
             raise DataError(f"no text '{data}'{_sources.near(data, _sources.MOVIES)} ({known})")
         table = _tables.read_table(path, {"column": column})
@@ -46,18 +46,7 @@ def comes_along(data: str) -> bool:
 
 def is_plain(path: Path) -> bool:
     """Whether a file's name says that it is running text."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower() in PLAIN
-
-
-def _read(path: Path) -> str:
-    with _tables.sentences(path):
-        raw = path.read_bytes()
-        if path.suffix == ".gz":
-            try:
-                raw = gzip.decompress(raw)
-            except (gzip.BadGzipFile, EOFError):
-                raise DataError(f"{path}: is cut short or not gzip; fetch it again") from None
-        return raw.decode("utf-8")
+    return textfiles.ending(path) in PLAIN
 
 
 def chats(data: str, column: str) -> list[str]:

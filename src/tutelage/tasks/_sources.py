@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import textfiles
 from ..errors import DataError, MissingExtra
 from ..find import near
 from . import _glue, _labels, _tables
@@ -40,7 +41,7 @@ def kind(data: str) -> Literal["movies", "glue", "file", "folder", "hub"]:
         return "movies" if data in MOVIES else "glue"
     if os.path.isdir(path):
         return "folder"
-    if os.path.exists(path) or path.suffix.lower() in _tables.FORMATS or data.startswith((".", "/", "~")):
+    if os.path.exists(path) or _tables.is_table(path) or data.startswith((".", "/", "~")):
         return "file"
     if data.count("/") != 1:
         raise DataError(
@@ -82,18 +83,18 @@ def _part(table: _tables.Table, columns: Columns, labelled: bool = True) -> Part
     labels = None
     if labelled:
         labels = _labels.cells(table, columns.label, columns.target, columns.separator, columns.labels)
-    return Part(texts, pairs, labels, table.rows, table.path)
+    return Part(texts, pairs, labels, table.rows, table.path, table.note)
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:
     """train, dev and test files of a folder; dev may be called validation, valid or val."""
     try:
-        there = sorted(p for p in folder.iterdir() if p.suffix.lower() in _tables.FORMATS)
+        there = sorted(p for p in folder.iterdir() if _tables.is_table(p))
     except OSError:
         raise DataError(f"{folder}: the folder cannot be read; check its permissions") from None
     out = {}
     for part, names in ALIASES.items():
-        found = [p for p in there if p.stem in names]
+        found = [p for p in there if textfiles.stem(p) in names]
         if len(found) > 1:
             both = ", ".join(p.name for p in found)
             raise DataError(f"{folder}: {len(found)} files for {part} ({both}); choose with task.{part}=")
@@ -101,7 +102,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
             out[part] = found[0]
     if "train" not in out:
         seen = ", ".join(p.name for p in there) or "no data files"
-        raise DataError(f"{folder}: no train file (train.csv, .tsv, .jsonl or .parquet); found {seen}; choose with task.train=")
+        raise DataError(f"{folder}: no train file (train.csv, .tsv, .jsonl, .json or .parquet); found {seen}; choose with task.train=")
     return out
 
 

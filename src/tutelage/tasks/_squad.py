@@ -7,13 +7,13 @@ of some questions holds no answer).
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import textfiles
 from ..errors import DataError
 from . import _tables
 from ._parts import key
@@ -96,11 +96,7 @@ def read(path: Path) -> Part:
     Raises DataError for a file that is missing, cut short or of another form, and for questions that cannot be used, by
     their ids: answers that do not stand where they are said to, no answer though one is promised, an id met twice.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: a folder where a SQuAD file is needed")
-    with _tables.sentences(path):
-        text = path.read_text(encoding="utf-8")
-    return _part(list(_questions(_json(path, text), str(path))), str(path))
+    return _part(list(_questions(textfiles.whole_value(path), str(path))), str(path))
 
 
 def from_hub(rows: Any, source: str) -> Part:
@@ -122,18 +118,6 @@ def _part(questions: list[Question], source: str) -> Part:
             raise DataError(f"{source}: the id '{question.id}' stands at more than one question; give each its own")
         seen.add(question.id)
     return Part(questions, list(range(len(questions))), source, len(questions))
-
-
-def _json(path: Path, text: str) -> Any:
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as fault:
-        where = f"line {fault.lineno}, column {fault.colno}"
-        if fault.msg.startswith("Unterminated") or len(text[fault.pos :].strip()) < 8:
-            raise DataError(f"{path}: the JSON stops in the middle ({where}); the file is cut short, fetch it again") from None
-        raise DataError(f"{path}: is not JSON ({where}: {fault.msg}); a SQuAD file is {FORM}") from None
 
 
 def _questions(tree: Any, source: str) -> Iterator[Question]:

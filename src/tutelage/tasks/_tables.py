@@ -1,20 +1,19 @@
-"""Reading CSV, TSV, JSONL and Parquet files into columns, and the sentences for what is wrong with them."""
+"""Reading CSV, TSV, JSON, JSON lines and Parquet files into columns, and the sentences for what is wrong with them."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import textfiles
 from ..errors import DataError
 from ..find import near
+from . import _delimited
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+"""Endings of tables; those of text may be followed by .gz."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +27,8 @@ class Table:
     """Row numbers as a user counts them: from 1, the header left out; line numbers in JSONL."""
     broken: int = 0
     """Rows left out for a wrong number of columns; only `read_plain` leaves any out."""
+    note: str = ""
+    """What a user should hear of how the file was read."""
 
     def fault(self, column: str, what: str, at: Sequence[int]) -> DataError:
         """A sentence about the rows numbered `at` (from 0) of a column."""
@@ -38,7 +39,13 @@ class Table:
 
 def word(path: str) -> str:
     """What one row of the file is called in messages, as `Table.rows` counts it."""
-    return "line" if path.endswith(".jsonl") else "row"
+    return "line" if textfiles.ending(path) == ".jsonl" else "row"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is a table; Parquet is packed by itself."""
+    ending = textfiles.ending(path)
+    return ending in FORMATS and (ending != ".parquet" or path.suffix.lower() == ending)
 
 
 def read(path: Path | str) -> dict[str, list[Any]]:
@@ -49,18 +56,23 @@ def read(path: Path | str) -> dict[str, list[Any]]:
 def read_table(path: Path, wanted: Mapping[str, str] | None) -> Table:
     """Read the columns named in `wanted` (setting -> column; None for all) from a file whose ending says its format.
 
-    TSV is read as the format is defined: only tabs and line ends separate, quotes are plain text. Raises DataError for
-    a file that is missing, empty, not readable or not of its format, for a missing column, and for a file without rows.
+    CSV and TSV are read as `_delimited` says. A JSON file is a list of objects, or one object a line. Raises DataError for a file that
+    is missing, empty, not readable or not of its format, for a missing column, and for a file without rows.
     """
-    readers = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet}
-    if path.suffix.lower() not in readers:
+    if not is_table(path):
         raise DataError(f"{path}: no format known for '{path.suffix}' files; give one of {', '.join(FORMATS)}")
-    with sentences(path):
+    with textfiles.reading(path):
         if path.is_dir():
             raise DataError(f"{path}: a folder where a file is needed")
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty")
-        table = readers[path.suffix.lower()](path, wanted)
+    ending = textfiles.ending(path)
+    if ending == ".parquet":
+        table = _parquet(path, wanted)
+    elif ending in (".csv", ".tsv"):
+        table = _text(path, wanted, *(_delimited.csv if ending == ".csv" else _delimited.tsv)(path))
+    else:
+        table = of_objects(path, wanted, textfiles.objects(path) if ending == ".jsonl" else _json(path))
     if not table.rows:
         raise DataError(f"{path}: the file has no rows")
     return table
@@ -71,15 +83,15 @@ def read_plain(path: Path, wanted: Sequence[str], header: Sequence[str] | None =
 
     `header` names the columns of a file without a header. Raises DataError as `read` does.
     """
-    with sentences(path):
-        return _delimited(path, {name: name for name in wanted}, "\t", header, strict=False)
+    return _text(path, {name: name for name in wanted}, _delimited.plain(path), header=header, strict=False)
 
 
 def texts(table: Table, column: str) -> list[str]:
     """The column as text; raises DataError for rows without text or with something else."""
     values = table.columns[column]
     _refuse(table, column, [is_missing(v) for v in values], "has no text")
-    _refuse(table, column, [not isinstance(v, str) for v in values], "holds something that is not text")
+    other = next((v for v in values if not isinstance(v, str)), None)
+    _refuse(table, column, [not isinstance(v, str) for v in values], f"holds {textfiles.kind(other)}, which is not text")
     return values
 
 
@@ -108,107 +120,95 @@ def check(path: Path | str, wanted: Mapping[str, str] | None, found: Sequence[st
     return list(dict.fromkeys(wanted.values()))
 
 
-@contextlib.contextmanager
-def sentences(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into one sentence."""
-    try:
-        yield
-    except FileNotFoundError:
-        folder = path.parent
-        there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-        where = near(path.name, there) if folder.is_dir() else f"; there is no folder {folder} either"
-        raise DataError(f"{path}: no such file{where}") from None
-    except OSError as fault:
-        why = os.strerror(fault.errno).lower() if fault.errno else str(fault).split("\n")[0]
-        raise DataError(f"{path}: cannot be read: {why}") from None
-    except (ValueError, NotImplementedError) as fault:
-        kind = {".parquet": "Parquet"}.get(path.suffix.lower(), f"{path.suffix[1:].upper()} in UTF-8")
-        raise DataError(f"{path}: cannot be read as {kind}: {str(fault).splitlines()[0]}") from None
-
-
-def _csv(path: Path, wanted: Mapping[str, str] | None) -> Table:
-    return _delimited(path, wanted, ",")
-
-
-def _tsv(path: Path, wanted: Mapping[str, str] | None) -> Table:
-    return _delimited(path, wanted, "\t")
-
-
-def _delimited(
+def _text(
     path: Path,
     wanted: Mapping[str, str] | None,
-    delimiter: str,
+    rows: Iterable[list[str]],
+    note: str = "",
     header: Sequence[str] | None = None,
     strict: bool = True,
 ) -> Table:
-    import pyarrow
-    from pyarrow import csv as reader
-
-    quoted = delimiter == ","
-    names = list(header) if header else _header(path, delimiter)
-    columns = check(path, wanted, names)
-    bad: list[Any] = []
-
-    def leave_out(row: Any) -> str:
-        bad.append(row)
-        return "skip"
-
-    # Rows are read under numbers for names, so that the header is row 0 and two columns may share a name.
-    keys = [str(i) for i in range(len(names))]
-    keep = {name: keys[names.index(name)] for name in columns}
-    made = reader.read_csv(
-        path,
-        reader.ReadOptions(use_threads=False, column_names=keys, block_size=1 << 24),
-        reader.ParseOptions(
-            delimiter=delimiter,
-            quote_char='"' if quoted else False,
-            newlines_in_values=quoted,
-            invalid_row_handler=leave_out,
-        ),
-        reader.ConvertOptions(column_types=dict.fromkeys(keys, pyarrow.string()), include_columns=list(keep.values())),
-    )
-    if bad and strict:
-        row, hint = bad[0], "put quotes around text that holds commas" if quoted else "take tabs out of the text"
-        number = f", row {row.number - 1}" if row.number else ""
-        raise DataError(f"{path}{number}: {row.actual_columns} columns where the header has {row.expected_columns}; {hint}")
-    made = made if header else made.slice(1)
-    values = {name: made.column(key).to_pylist() for name, key in keep.items()}
-    return Table(str(path), values, list(range(1, made.num_rows + 1)), len(bad))
+    """The wanted columns of rows of text, the first of which is the header unless one is given."""
+    ahead = iter(rows)
+    names = [cell.strip() for cell in (header or next(ahead, []))]
+    _delimited.hint(path, names, wanted)
+    columns = {name: names.index(name) for name in check(path, wanted, names)}
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    number = broken = 0
+    for row in ahead:
+        if len(row) != len(names):
+            broken += 1
+            if strict:
+                what = f"{len(row)} columns where the header has {len(names)}"
+                raise DataError(f"{path}, row {number + 1}: {what}; {_delimited.MEND[textfiles.ending(path)]}")
+            continue
+        number += 1
+        for name, i in columns.items():
+            values[name].append(row[i])
+    return Table(str(path), values, list(range(1, number + 1)), broken, note)
 
 
-def _header(path: Path, delimiter: str) -> list[str]:
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        if delimiter == ",":
-            cells = next((row for row in csv.reader(handle) if row), [])
-        else:
-            cells = next((line.rstrip("\r\n") for line in handle if line.strip()), "").split(delimiter)
-    return [cell.strip() for cell in cells]
+def _json(path: Path) -> Iterable[tuple[int, Any]]:
+    """The rows of a JSON file: of a list of objects, or one a line."""
+    text = textfiles.content(path)
+    if text.lstrip().startswith("{"):
+        return textfiles.objects(path)
+    tree = textfiles.value(text, path)
+    if not isinstance(tree, list):
+        raise DataError(f"{path}: holds {textfiles.kind(tree)}; a table is a list of objects {{...}}, or one object a line")
+    return enumerate(tree, 1)
 
 
-def _jsonl(path: Path, wanted: Mapping[str, str] | None) -> Table:
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    with open(path, encoding="utf-8-sig") as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.rstrip())
-            except json.JSONDecodeError as fault:
-                raise DataError(f"{path}, line {number}: not JSON: {fault.msg} at column {fault.colno}") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: holds a {type(row).__name__}; each line is one object {{...}}")
-            rows.append(row)
-            numbers.append(number)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: [row.get(name) for row in rows] for name in check(path, wanted, names)} if rows else {}
+def of_objects(path: Path, wanted: Mapping[str, str] | None, rows: Iterable[tuple[int, Any]]) -> Table:
+    """The wanted columns of numbered objects; what an object lacks is None."""
+    numbers, found = [], []
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, {word(str(path))} {number}: holds {textfiles.kind(row)}; each row is an object {{...}}")
+        numbers.append(number)
+        found.append(row)
+    names = list(dict.fromkeys(name for row in found for name in row))
+    columns = {name: [row.get(name) for row in found] for name in check(path, wanted, names)} if found else {}
     return Table(str(path), columns, numbers)
 
 
 def _parquet(path: Path, wanted: Mapping[str, str] | None) -> Table:
+    values: dict[str, list[Any]] = {}
+    for batch in parquet_batches(path, wanted):
+        for name, column in batch.items():
+            values.setdefault(name, []).extend(column)
+    return Table(str(path), values, list(range(1, len(next(iter(values.values()), [])) + 1)))
+
+
+def parquet_batches(path: Path, wanted: Mapping[str, str] | None, optional: Sequence[str] = (), size: int = 1 << 14) -> Iterator[dict]:
+    """Some rows at a time, as columns by name, of the wanted columns (None for all); those in `optional` may be missing.
+
+    Raises DataError for a file that is not Parquet, a missing column, and values that Python has no form for.
+    """
+    import pyarrow
     from pyarrow import parquet
 
-    with open(path, "rb") as handle, parquet.ParquetFile(handle) as file:
-        names = check(path, wanted, file.schema_arrow.names)
-        made = file.read(columns=names)
-    return Table(str(path), {name: made.column(name).to_pylist() for name in names}, list(range(1, made.num_rows + 1)))
+    faults = (pyarrow.ArrowException, ValueError, NotImplementedError, OSError, OverflowError, LookupError)
+    with textfiles.reading(path), open(path, "rb") as handle:
+        try:
+            file = parquet.ParquetFile(handle)
+            found = file.schema_arrow.names
+        except faults as fault:
+            raise DataError(f"{path}: cannot be read as Parquet: {_first(fault)}") from None
+        lacking = {name for name in optional if name not in found}
+        names = check(path, None if wanted is None else {k: v for k, v in wanted.items() if v not in lacking}, found)
+        name = ""
+        try:
+            for batch in file.iter_batches(batch_size=size, columns=names, use_threads=False):
+                made = {}
+                for name in names:
+                    made[name] = batch.column(name).to_pylist()
+                yield made
+                name = ""
+        except faults as fault:
+            column = f"column '{name}' of type {file.schema_arrow.field(name).type} has values that are" if name else "has pages that are"
+            raise DataError(f"{path}: {column} not to be read: {_first(fault)}") from None
+
+
+def _first(fault: Exception) -> str:
+    return str(fault).split("\n")[0][:200] or type(fault).__name__

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from .. import losses
+from .. import losses, textfiles
 from ..config import Count, RowSetting, settings
 from ..errors import DataError
 from ..rows import Batch, Rows, Seen, Sparse, States, Term
@@ -184,7 +184,7 @@ class SpanQa(Task):
 def _is_hub(data: str) -> bool:
     """Whether `data` is a hub name; raises DataError for a word that names nothing."""
     path = Path(data).expanduser()
-    if os.path.exists(path) or path.suffix.lower() == ".json" or data.startswith((".", "/", "~")):
+    if os.path.exists(path) or textfiles.ending(path) == ".json" or data.startswith((".", "/", "~")):
         return False
     if data.count("/") != 1:
         raise DataError(f"task.data={data}: no such file; give a SQuAD file (.json), or a hub data set as owner/name")
