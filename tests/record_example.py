@@ -18,6 +18,8 @@ def example(*drop: str) -> dict[str, Any]:
         "finetune": _model("student without a teacher (finetune)", "baseline", _ALONE, 15_615_362, 2, 14.3, 0.8114, 1068, 0.1),
         "kd": _model("student (kd)", "student", _KD, 15_615_362, 2, 14.2, 0.8189, 1068, 0.2),
     }
+    for key, agreement, kl in (("finetune", 0.861, 0.412), ("kd", 0.917, 0.148)):
+        record["models"][key]["fidelity"] = {"agreement": _share(agreement), "kl": _share(kl) | {"method": "bootstrap"}}
     for key in drop:
         del record["models"][key]
     kept = record["models"]
@@ -59,6 +61,8 @@ def regression() -> dict[str, Any]:
             row["dev"] = {"pearson": row["score"]}
     for one in record["comparisons"]:
         one["metric"] = "pearson"
+    for key in ("finetune", "kd"):
+        record["models"][key]["fidelity"] = {"mse": _share(0.31) | {"method": "bootstrap"}}
     return record
 
 
@@ -74,6 +78,7 @@ def without(*parts: str) -> dict[str, Any]:
 def from_a_file() -> dict[str, Any]:
     """A teacher that is a file of probabilities, and a student of its own."""
     record = example("teacher")
+    record["models"]["kd"]["fidelity"] = None
     record["recipe"]["teacher"] = {"probabilities": "/home/someone/probabilities.npy"}
     record["recipe"]["student"]["model"] = "distilroberta-base"
     record["signals"] = {"source": "file", "bytes": 0, "filled_seconds": 0.0, "reused": False}
@@ -87,6 +92,10 @@ def not_a_number() -> dict[str, Any]:
         row["losses"]["soft"] = float("nan")
     record["models"]["kd"]["test"] |= {"primary": float("nan")}
     return record
+
+
+def _share(value) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.02, "high": value + 0.02, "level": 0.95, "method": "Wilson", "rows": 1066}
 
 
 def _model(title, role, method, parameters, layers, ms, accuracy, steps, wave) -> dict[str, Any]:
@@ -120,6 +129,7 @@ def _model(title, role, method, parameters, layers, ms, accuracy, steps, wave) -
             "32": {"median_ms": ms, "low_ms": ms * 0.98, "high_ms": ms * 1.06, "rows": 32},
         },
         "dev": best["dev"],
+        "fidelity": None,
         "test": {
             "metrics": {"accuracy": accuracy, "f1": accuracy + 0.0021},
             "primary": accuracy,

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from parts import recipe, save_tiny, sentences, write_reviews
+from scipy import special
 from toys import Stop, stop_at
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -57,6 +58,27 @@ def test_the_record_holds_settings_hashes_and_results_that_the_examples_add_up_t
         assert len(model["weights"]) == 64 and model["test"]["rows"] == len(rows) == record["data"]["rows"]["test"]
     assert [c["b"] for c in record["comparisons"]] == ["teacher", "finetune"]
     assert (result.folder / "report.html").read_text().startswith("<!")
+
+
+def outputs(result, key):
+    """A model's logits on test as its examples hold them, to five digits."""
+    return np.array([row["outputs"] for row in records.rows(result.folder / f"examples-{key}.jsonl")])
+
+
+def held_against(result, key, teacher):
+    """The record's agreement and KL of a model against those of a teacher's logits on the same rows."""
+    found, mine = result.record["models"][key]["fidelity"], outputs(result, key)
+    assert found["agreement"]["value"] == pytest.approx((mine.argmax(-1) == teacher.argmax(-1)).mean())
+    divergence = special.rel_entr(special.softmax(teacher, -1), special.softmax(mine, -1)).sum(-1).mean()
+    assert found["kl"]["value"] == pytest.approx(divergence, abs=1e-4) and found["kl"]["low"] <= divergence + 1e-4
+
+
+def test_the_record_says_how_closely_students_match_the_teacher(done):
+    result, _, _ = done
+    for key in ("finetune", "kd"):
+        held_against(result, key, outputs(result, "teacher"))
+    assert result.record["models"]["teacher"]["fidelity"] is None
+    assert "Beside its teacher the student (kd)" in result.report.read_text() and "As teacher" in (result.student / "README.md").read_text()
 
 
 def test_a_finished_run_leaves_no_model_and_no_tokenizer_behind(done):
@@ -174,6 +196,8 @@ def test_a_teacher_may_be_a_file_of_probabilities(form, tiny_teacher, reviews, t
         recipe(tiny_teacher, reviews, compare=[]), [f"teacher={file}", f"student={tiny_teacher}", "train.epochs=4"], out=tmp_path / "run"
     )
     assert result.record["signals"]["source"] == "file" and result.record["models"]["kd"]["test"]["primary"] > 0.7
+    tested = [row["row"] for row in records.rows(result.folder / "examples-kd.jsonl")]
+    held_against(result, "kd", np.log(np.stack([1 - np.array(yes), yes], 1)[tested]))
     (tmp_path / "bad.csv").write_text("positive,negative\n0.5,0.5\n")
     with pytest.raises(DataError, match="holds 1 rows; the training data's source has 160"):
         distill(recipe(tiny_teacher, reviews), [f"teacher={tmp_path / 'bad.csv'}", f"student={tiny_teacher}"], out=tmp_path / "bad")
@@ -187,6 +211,7 @@ def test_several_teachers_are_averaged(done, tiny_teacher, tmp_path):
     )
     got = distill(tree, out=tmp_path / "run")
     assert [k for k in got.record["models"]] == ["teacher-1", "teacher-2", "kd"]
+    held_against(got, "kd", (outputs(got, "teacher-1") + outputs(got, "teacher-2")) / 2)
 
 
 def test_unlabelled_rows_are_learned_from_the_teacher_alone(tiny_teacher, reviews, tmp_path):
@@ -221,6 +246,8 @@ def test_regression_runs_and_its_temperature_is_refused(tiny_teacher, tmp_path):
     tree = recipe(tiny_teacher, tmp_path / "value.jsonl", compare=[])
     result = distill(tree, ["task.target=value"], out=tmp_path / "run")
     assert result.record["data"]["primary"] == "pearson"
+    gap = outputs(result, "kd") - outputs(result, "teacher")
+    assert result.record["models"]["kd"]["fidelity"]["mse"]["value"] == pytest.approx((gap**2).mean(), rel=1e-3)
     with pytest.raises(ConfigError, match=r"method\.temperature: has no effect on a task of values"):
         distill(tree, ["task.target=value", "method.temperature=3"], out=tmp_path / "bad")
 

@@ -208,6 +208,7 @@ def test_a_run_from_teacher_to_echoing_student(place, tmp_path):
     assert teacher["test"]["metrics"]["loss"] < guess - 0.4 and student["test"]["metrics"]["loss"] < guess - 0.4, "both learned"
     assert student["parameters"] < teacher["parameters"]
     assert student["test"]["low"] < student["test"]["primary"] < student["test"]["high"]
+    assert list(student["fidelity"]) == ["agreement"] and 0.05 < student["fidelity"]["agreement"]["value"] < 1
     again = tutelage.distill(made, out=tmp_path / "again", store=tmp_path / "elsewhere")
     assert again.record["models"]["kd"]["weights"] == student["weights"]
     from transformers import AutoModelForCausalLM

@@ -45,6 +45,9 @@ def test_equal_predictions_have_no_correlation_rather_than_nan():
     assert task(**VALUE).score(np.zeros(4), np.arange(4.0))["pearson"] == 0
     assert task(data="cola").score(np.ones(4, int), np.array([0, 1, 0, 1])) == {"mcc": 0}
     assert task(data="cola").score(np.ones(4, int), np.ones(4, int))["mcc"] == 0
+    alike = np.float32(2.5) + np.float32(2.4e-7) * np.arange(4, dtype=np.float32)  # an output's rounding in batches of other neighbours
+    assert np.ptp(alike) > 0 and task(**VALUE).score(alike, np.arange(4.0))["spearman"] == 0
+    assert task(**VALUE).score(np.float32(2.5) + np.arange(4, dtype=np.float32) / 1000, np.arange(4.0))["pearson"] == pytest.approx(1)
 
 
 def test_rows_without_a_label_are_left_out():

@@ -131,6 +131,9 @@ def test_a_distillation_learns_and_its_examples_add_up_to_its_scores(done):
         for name in ("f1", "exact_match"):
             assert model["test"]["metrics"][name] == pytest.approx(np.mean([r[name] for r in rows]))
     assert [c["metric"] for c in record["comparisons"]] == ["f1", "f1"]
+    kd, teacher = ([r["predicted"] for r in records.rows(result.folder / f"examples-{key}.jsonl")] for key in ("kd", "teacher"))
+    same = np.mean([a == b for a, b in zip(kd, teacher, strict=True)])
+    assert record["models"]["kd"]["fidelity"]["agreement"]["value"] == pytest.approx(same)
     assert "F1" in (result.folder / "report.html").read_text()
     assert record["signals"]["source"] == "cached"
 

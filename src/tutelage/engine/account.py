@@ -37,6 +37,7 @@ def model(title: str, role: str, loaded: Loaded, trained: Trained | None, method
         "latency": None,
         "dev": looks[0]["dev"] if looks else None,
         "test": None,
+        "fidelity": None,
         "training": facts,
         "reused": bool(trained and trained.reused),
     }

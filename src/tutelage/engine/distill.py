@@ -24,7 +24,7 @@ from ..models.load import Loaded
 from ..models.trust import trusting
 from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
-from . import account, judge
+from . import account, fidelity, judge
 from .hire import Hire
 from .machine import Machine
 from .talk import Talk
@@ -293,6 +293,12 @@ class Run:
                 shared = self.models[key]["role"] == "teacher"
                 out[key] = self.warm.judged(self.recipe.task, self.models[key]["weights"], dtype, judged) if shared else judged()
                 self.models[key]["test"] = out[key].facts
+            if self.teacher:
+                encoded = {key: self.shop.encoded(loaded.tokenizer, "test") for key, loaded in self.loaded.items()}
+                teachers = [key for key in out if self.models[key]["role"] == "teacher"]
+                outputs = {key: judged.raw for key, judged in out.items()}
+                for key, found in fidelity.of_students(self.recipe.task, outputs, encoded, teachers, self.teacher).items():
+                    self.models[key]["fidelity"] = found
         return out
 
     def _judged(self, loaded: Loaded, dtype: torch.dtype) -> judge.Judged:

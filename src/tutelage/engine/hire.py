@@ -35,7 +35,10 @@ class Hire:
             train = shop.data.splits["train"]
             if "transfer" in shop.data.splits:
                 raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
-            teacher.given = read_probabilities(given.probabilities, shop.data.labels, train.total, train.ids, shop.task.kind)
+            read = functools.partial(read_probabilities, given.probabilities, shop.data.labels, train.total, kind=shop.task.kind)
+            teacher.given, test = read(ids=train.ids), shop.data.splits.get("test")
+            if test and (test.source, test.total) == (train.source, train.total) and not set(test.ids) & set(train.ids):
+                teacher.tested = read(ids=test.ids)
             return teacher
         for number, name in enumerate(given.models or (given.model or "",)):
             key = "teacher" if len(given.models) < 2 else f"teacher-{number + 1}"

@@ -104,14 +104,16 @@ class Averaged:
 
     def of(self, batch: Batch) -> Seen:
         many = [s.of(batch).outputs for s in self.sources]
-        return Seen({name: self._mean(torch.stack([m[name].float() for m in many])) for name in many[0]})
+        return Seen({name: averaged(torch.stack([m[name].float() for m in many]), self.over, self.kind) for name in many[0]})
 
-    def _mean(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.over == "logits" or self.kind == "value":
-            return logits.mean(0)
-        if self.kind == "binary":
-            return torch.logit(logits.sigmoid().mean(0), eps=1e-7)
-        return logits.log_softmax(-1).logsumexp(0) - float(np.log(len(logits)))
+
+def averaged(logits: torch.Tensor, over: str, kind: str) -> torch.Tensor:
+    """The mean of logits (teachers, ...), or as logits the mean of their probabilities."""
+    if over == "logits" or kind == "value":
+        return logits.mean(0)
+    if kind == "binary":
+        return torch.logit(logits.sigmoid().mean(0), eps=1e-7)
+    return logits.log_softmax(-1).logsumexp(0) - float(np.log(len(logits)))
 
 
 class Cache:

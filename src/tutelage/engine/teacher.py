@@ -47,6 +47,8 @@ class Teacher:
     machine: Machine
     average: str = "logits"
     given: np.ndarray | None = None
+    tested: np.ndarray | None = None
+    """What the file of `given` says of the test rows, as logits (rows, labels), where they are cut from the same source."""
     route: tuple[Member, ...] = ()
     """The teacher's checkpoints in order, itself the last."""
 

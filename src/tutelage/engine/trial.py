@@ -61,7 +61,7 @@ def trial(
         facts={
             "metric": recipe.task.primary, "kind": recipe.task.kind, "dev": model["dev"], "test": model["test"]["metrics"],
             "score": model["test"]["primary"], "rows": model["test"]["rows"], "weights": model["weights"], "data": run.data.digest,
-            "parameters": model["parameters"],
+            "parameters": model["parameters"], "fidelity": model["fidelity"],
             "teacher": {k: v["test"]["primary"] for k, v in run.models.items() if v["role"] == "teacher"},
             "steps": model["training"]["steps"], "best_step": model["training"]["best_step"],
             "learning_rate": model["training"]["learning_rate"],

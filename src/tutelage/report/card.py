@@ -88,6 +88,8 @@ def _results(record: Record, key: str) -> list[str]:
         told = [f"- against the {titles[p['b']]}: {words.difference(p)}, so {words.finding(p)}" for p in pairs]
         how = f"{words.metric_name(pairs[0]['metric'])}, {pairs[0]['method']} over {pairs[0]['rows']:,} rows"
         out.append(f"This model on the same rows ({how}):\n\n" + "\n".join(told))
+    if matched := words.fidelity(record, key):
+        out.append(_plain(matched))
     test = record["models"][key].get("test") or {}
     if test:
         how = f"{test['method']}, {test['rows']:,} test rows"

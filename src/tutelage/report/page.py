@@ -96,6 +96,7 @@ def _under_table(record: Record) -> Iterator[str]:
         yield f"{how} tell how sure a figure is for other rows of the same kind, not for other training seeds: this is one run."
     else:
         yield "No test split was touched. These figures are on dev, which also chose the best step, so they flatter a little."
+    yield from filter(None, (words.fidelity(record, key) for key in record["models"]))
     if any(m.get("latency") for m in record["models"].values()):
         around = record.get("surroundings") or {}
         where = f"{around['threads']} threads" if around.get("threads") else "one process"

@@ -8,6 +8,8 @@ from typing import Any, TextIO
 from . import words
 
 Cell = tuple[str, str]
+MATCH = 2
+"""The column of `cells` on the match with the teacher."""
 
 
 def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -21,6 +23,7 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         score, training = words.score(record, model), model.get("training") or {}
         row = {"key": key, "model": model["title"], "role": model.get("role"), "metric": metric, "split": part}
         row |= {"score": score["value"]} | {k: score[k] for k in ("low", "high", "level")}
+        row |= {k: ((model.get("fidelity") or {}).get(k) or {}).get("value") for k in words.FIDELITY}
         row |= {k: model.get(k) for k in ("parameters", "layers", "width", "bytes")}
         for batch in (1, 32):
             time = words.latency(model, batch)
@@ -29,28 +32,32 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def cells(many: Sequence[Mapping[str, Any]]) -> tuple[list[Cell], list[list[Cell]]]:
-    """Heads and rows as text, each cell a (main, detail) pair; a column that no model fills is left out."""
+def cells(many: Sequence[Mapping[str, Any]], narrow: bool = False) -> tuple[list[Cell], list[list[Cell]]]:
+    """Heads and rows as text, each cell a (main, detail) pair; a column that no model fills is left out.
+
+    So is, where it is to be `narrow`, the one on the match with the teacher.
+    """
     if not many:
         return [], []
     level = next((f"{100 * r['level']:g} % interval" for r in many if r["level"]), "")
     heads: list[Cell] = [
         ("Model", ""),
         (f"{many[0]['split'].capitalize()} {words.metric_name(many[0]['metric'])}", level),
+        _match_head(many),
         ("Parameters", "layers x width" if any(r["layers"] for r in many) else ""),
         ("Size on disk", ""),
         ("Latency, 1 row", "5th to 95th percentile"),
         ("Latency, 32 rows", "5th to 95th percentile"),
         ("Training", ""),
     ]
-    body = [[(r["model"], ""), _score(r), *_sizes(r), *_times(r), (words.seconds(r["training_seconds"]), "")] for r in many]
-    keep = [i for i in range(len(heads)) if i < 2 or any(line[i][0] != words.NONE for line in body)]
+    body = [[(r["model"], ""), _score(r), _match(r), *_sizes(r), *_times(r), (words.seconds(r["training_seconds"]), "")] for r in many]
+    keep = [i for i in range(len(heads)) if i < 2 or (any(line[i][0] != words.NONE for line in body) and not (narrow and i == MATCH))]
     return [heads[i] for i in keep], [[line[i] for i in keep] for line in body]
 
 
 def show(many: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
     """Print a run's rows as a table to `file`, else to standard output."""
-    grid(*cells(many), file=file)
+    grid(*cells(many, narrow=True), file=file)
 
 
 def show_costs(sheets: Mapping[str, Mapping[str, Any]], file: TextIO | None = None) -> None:
@@ -239,6 +246,19 @@ def grid(heads: Sequence[Cell], body: Sequence[Sequence[Cell]], file: TextIO | N
 def _score(row: Mapping[str, Any]) -> Cell:
     low, high = (words.value(row["metric"], row[k]) for k in ("low", "high"))
     return words.value(row["metric"], row["score"]), words.span(low, high).removesuffix(" %")
+
+
+def _match_head(many: Sequence[Mapping[str, Any]]) -> Cell:
+    if any(words.known(r["mse"]) for r in many):
+        return "Apart from teacher", "mean squared difference"
+    return "As teacher", "KL in nats" if any(words.known(r["kl"]) for r in many) else ""
+
+
+def _match(row: Mapping[str, Any]) -> Cell:
+    """The share of predictions that are the teacher's over the KL from it, or how far predicted numbers lie apart."""
+    if words.known(row["mse"]):
+        return f"{row['mse']:.4g}", ""
+    return words.value("accuracy", row["agreement"]), f"KL {row['kl']:.3f}" if words.known(row["kl"]) else ""
 
 
 def _sizes(row: Mapping[str, Any]) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -19,6 +19,8 @@ NAMES = {
 }
 LESS = ("loss", "perplexity", "rmse")
 """Metrics that are better where they are less."""
+FIDELITY = ("agreement", "kl", "mse")
+"""Measures of how closely a student matches its teacher, where the record has them."""
 SHARES = ("accuracy", "f1", "precision", "recall", "exact")
 NONE = "\u2013"
 DASH = "\u2013"
@@ -123,6 +125,28 @@ def score(record: Record, model: Mapping[str, Any]) -> dict[str, Any]:
 def primary(record: Record) -> str:
     """The name of the metric that selects."""
     return str((record.get("data") or {}).get("primary") or "score")
+
+
+def fidelity(record: Record, key: str) -> str:
+    """How closely a student matches its teacher, in a sentence; empty where that is not known."""
+    model = record["models"][key]
+    found = model.get("fidelity") or {}
+    many = sum(m.get("role") == "teacher" for m in record["models"].values()) > 1
+
+    def figure(name: str, write: Callable[[float], str]) -> str:
+        one = found[name]
+        between = span(write(one["low"]), write(one["high"])).removesuffix(" %")
+        return f"{write(one['value'])} ({100 * one['level']:g} % interval {between}, {one['method']})"
+
+    parts = []
+    if "agreement" in found:
+        parts.append(f"predicts the same in {figure('agreement', lambda x: f'{100 * x:.1f} %')} of all cases")
+    if "kl" in found:
+        parts.append(f"lies at a KL divergence of {figure('kl', lambda x: f'{x:.3f}')} nats a row, at temperature 1")
+    if "mse" in found:
+        parts.append(f"lies at a mean squared difference of {figure('mse', lambda x: f'{x:.4g}')}")
+    whose = "the average of its teachers" if many else "its teacher"
+    return f"Beside {whose} the {model['title']} {' and '.join(parts)}." if parts else ""
 
 
 def latency(model: Mapping[str, Any], rows: int) -> dict[str, Any]:

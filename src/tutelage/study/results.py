@@ -173,16 +173,17 @@ def _csv(found: Results) -> str:
     """One line a cell: its point, seed, state, scores, times, and why it failed."""
     out, axes = io.StringIO(), list(found.plan.axes)
     kept = ("metric", "score", "rows", "learning_rate", "steps", "best_step", "parameters", "weights")
+    matched = words.FIDELITY
     line = csv.writer(out, lineterminator="\n")
     suites = [(suite.name, key) for suite in found.plan.suites for key in ("accuracy", *(ATTACK if suite.attack else ()))]
-    line.writerow(["cell", *axes, "seed", "state", "dev", *kept, *(f"{n}.{k}" for n, k in suites), "seconds", "worker", "reason"])
+    line.writerow(["cell", *axes, "seed", "state", "dev", *kept, *matched, *(f"{n}.{k}" for n, k in suites), "seconds", "worker", "reason"])
     for r in found.rows:
         result = r.result or {}
         point = [(r.point or {}).get(a, "") for a in axes]
         dev = dev_score(result) if result else ""
         seconds = result.get("seconds", {}).get("total", "")
         tried = [_plain(result.get("robustness", {}).get(n, {}).get(k)) for n, k in suites]
-        known = [result.get(k, "") for k in kept]
+        known = [*(result.get(k, "") for k in kept), *(_plain((result.get("fidelity") or {}).get(k)) for k in matched)]
         line.writerow([r.number, *point, r.seed, r.state, dev, *known, *tried, seconds, r.worker or "", r.reason or ""])
     return out.getvalue()
 

@@ -93,6 +93,15 @@ def interval(task: Task, predicted: np.ndarray, gold: np.ndarray, *, level: floa
     }
 
 
+def mean_with_interval(each: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+    """A mean over items (items,) with its interval: Wilson's where all are 0 or 1, else a percentile bootstrap over items."""
+    if np.isin(each, (0, 1)).all():
+        low, high, method = *wilson(int(each.sum()), len(each), level), "Wilson"
+    else:
+        low, high, method = *_percentiles(np.concatenate([d[0] for d in drawn("", (), each, [each], seed)]), level), "bootstrap"
+    return {"value": float(each.mean()), "low": low, "high": high, "level": level, "method": method, "rows": len(each)}
+
+
 def paired_difference(task: Task, a: np.ndarray, b: np.ndarray, gold: np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
     """Primary metric of predictions `a` less that of `b`, with a percentile bootstrap that draws the same items for both.
 

@@ -189,6 +189,9 @@ class Task:
     """What looks at dev and test keep of a model in place of its outputs, an example or a token each; `shown` makes it."""
     less_is_better = False
     """Whether the primary metric is better where it is less."""
+    fidelity: Sequence[str] = ()
+    """How a student's match with its teacher is measured: 'agreement' of predictions (`agreed`), and 'kl' or 'mse', the distance of
+    `rows`, which then are one an example."""
 
     @property
     def varies(self) -> bool:
@@ -272,6 +275,11 @@ class Task:
     def truth(self, encoded: Encoded) -> np.ndarray:
         """What is right, one an item."""
         return encoded.gold
+
+    def agreed(self, outputs: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
+        """(items,) Values whose mean is the share of predictions that two models have in common, by what each put out."""
+        same = self.predict(outputs, encoded) == self.predict(others, encoded)
+        return same.reshape(len(same), -1).all(-1).astype(np.float64)
 
     def score(self, predicted: np.ndarray, gold: np.ndarray) -> dict[str, float]:
         """Every metric of the task by name, in natural units (accuracy in [0, 1])."""

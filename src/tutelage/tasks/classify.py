@@ -81,6 +81,10 @@ class Classify(Task):
         return "value" if self._glue and not self._glue.labels else KINDS[self.target]
 
     @property
+    def fidelity(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("mse",) if self.kind == "value" else ("agreement", "kl")
+
+    @property
     def primary(self) -> str:
         return self.metrics[0]
 

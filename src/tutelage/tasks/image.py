@@ -75,6 +75,8 @@ class Image(Task):
     metric: Literal["accuracy", "macro_f1"] = "accuracy"
     """The metric that selects."""
 
+    fidelity = ("agreement", "kl")
+
     @property
     def primary(self) -> str:
         return self.metric

@@ -61,8 +61,9 @@ class Language(Task):
     kind = "choice"
     auto = "AutoModelForCausalLM"
     outputs = {LAST_STATES: "token"}  # noqa: RUF012
-    judged = {"sums": "example"}  # noqa: RUF012
+    judged = {"sums": "example", "guess": "token"}  # noqa: RUF012
     less_is_better = True
+    fidelity = ("agreement",)
 
     @property
     def primary(self) -> str:
@@ -163,19 +164,29 @@ class Language(Task):
         return Term(Tiled(lambda s, t, gold: losses.label_loss(s, gold, kind="choice"), rows.logits, gold=rows.gold), "token", weight)
 
     def shown(self, seen: Seen, batch: Batch) -> Mapping[str, Any]:
-        """(rows, 3): summed loss in nats, right first guesses, and predicted tokens."""
+        """'sums' (rows, 3): summed loss in nats, right first guesses, and predicted tokens; 'guess' (rows, tokens): the likeliest tokens,
+        -1 where none is predicted."""
         import torch
 
-        made = []
-        for states, target in zip(seen.outputs[LAST_STATES], batch.extra["target"], strict=True):
-            keep, sums = target > 0, torch.zeros(3)
+        made, guess = [], torch.full(batch.extra["target"].shape, -1)
+        for row, (states, target) in enumerate(zip(seen.outputs[LAST_STATES], batch.extra["target"], strict=True)):
+            keep, sums, likeliest = target > 0, torch.zeros(3), []
             gold = target[keep] + NO_TARGET
             for rows, wanted in zip(states[keep].split(TILE), gold.split(TILE), strict=True):
                 logits = torch.nn.functional.linear(rows, seen.head).float()  # type: ignore[arg-type]
                 loss = losses.label_loss(logits, wanted, kind="choice").sum()
-                sums += torch.stack([loss, (logits.argmax(-1) == wanted).sum(), torch.tensor(len(wanted))]).cpu()
+                likeliest.append(logits.argmax(-1))
+                sums += torch.stack([loss, (likeliest[-1] == wanted).sum(), torch.tensor(len(wanted))]).cpu()
             made.append(sums)
-        return {"sums": torch.stack(made)}
+            guess[row, keep.cpu()] = torch.cat(likeliest).cpu()
+        return {"sums": torch.stack(made), "guess": guess}
+
+    def agreed(self, outputs: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
+        """Each row's predicted tokens with the same first guess, by the mean number of predicted tokens."""
+        guess = outputs["guess"]
+        same = np.append((guess == others["guess"]) & (guess >= 0), False)
+        each = np.add.reduceat(same.astype(np.float64), encoded.starts[:-1])
+        return each / max(float(outputs["sums"][:, 2].mean()), 1e-12)
 
     def predict(self, outputs: Mapping[str, np.ndarray], encoded: Encoded) -> np.ndarray:
         return outputs["sums"].astype(np.float64)

@@ -60,6 +60,7 @@ class SpanQa(Task):
     kind = "choice"
     auto = "AutoModelForQuestionAnswering"
     outputs = OUTPUTS
+    fidelity = ("agreement", "kl")
 
     @property
     def primary(self) -> str:
