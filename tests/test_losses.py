@@ -124,3 +124,42 @@ def test_learning_rates_by_hand(decay, table):
 def test_the_cosine_ends_near_zero_and_halves_in_the_middle():
     many = [schedules.learning_rate(i, 100, peak=2.0, warmup=0.0, decay="cosine") for i in range(100)]
     assert many[0] == 2.0 and many[50] == pytest.approx(1.0) and many[-1] < 1e-3 and sorted(many, reverse=True) == many
+
+
+GOLD = torch.tensor([0, 0, 0, 0, 0])
+TEMPERED = {
+    **{kind: functools.partial(losses.soft_targets, kind=kind, temperature=1.5) for kind in ("choice", "binary")},
+    **{
+        f"mixture-{of}": functools.partial(losses.divergence_to_mixture, of=of, mix=0.3, temperature=1.5)
+        for of in ("teacher", "student", "both")
+    },
+    "decoupled": lambda s, t, **how: losses.decoupled(s, t, GOLD, target=1.0, others=2.0, temperature=1.5, **how),
+    "virtual": lambda s, t, **how: losses.virtual_teacher(s, GOLD, temperature=1.5, **how),
+    "probabilities": lambda s, t, **how: losses.log_probabilities(s, temperature=1.5, **how)[:, 0],
+}
+MORE = {
+    "cross_entropy": functools.partial(losses.cross_entropy, kind="choice"),
+    "correlation": losses.correlation_distance,
+    "standardized": lambda s, t, **how: losses.standardized(s, **how).sum(-1),
+    "uniform": lambda s, t, **how: losses.uniform_cross_entropy(s, GOLD, **how),
+}
+
+
+@pytest.mark.parametrize("name", TEMPERED)
+def test_logits_of_less_precision_are_tempered_in_float32(name):
+    s, t = (torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)) * 3).bfloat16()
+    assert torch.equal(TEMPERED[name](s, t), TEMPERED[name](s.float(), t.float()))
+
+
+@pytest.mark.parametrize("classes", ["one", "one allowed"])
+@pytest.mark.parametrize("name", {**TEMPERED, **MORE})
+def test_rows_of_a_single_class_give_finite_values_and_slopes(name, classes):
+    f, wide = {**TEMPERED, **MORE}[name], 1 if classes == "one" else 3
+    s, t = (x.requires_grad_() for x in torch.randn(2, 5, wide, generator=torch.Generator().manual_seed(0)))
+    how = {} if classes == "one" else {"allowed": torch.tensor([[True, False, False]]).expand(5, 3)}
+    found = f(s, t, **how)
+    found.sum().backward()
+    slopes = [x.grad for x in (s, t) if x.grad is not None]
+    assert found.isfinite().all() and slopes and all(x.isfinite().all() for x in slopes)
+    if name in ("choice", "decoupled") or name.startswith("mixture"):
+        assert all(torch.allclose(x, torch.zeros_like(x), atol=1e-6) for x in (found, *slopes)), "there is nothing to disagree on"

@@ -269,10 +269,11 @@ def test_dkd_takes_the_teachers_class_for_rows_without_a_label():
     assert terms["label"].sum.item() == pytest.approx(labels.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("labels", [1, 2])
 @pytest.mark.parametrize("name", ["dkd", "dist", "standardized"])
-def test_two_classes_are_refused_in_one_sentence_where_a_method_has_nothing_to_match(name):
+def test_one_class_or_two_are_refused_in_one_sentence_where_a_method_has_nothing_to_match(name, labels):
     with pytest.raises(ConfigError, match=rf"^method: '{name}' [^\n]*take kd$"):
-        find.find("methods", name)().stages(dataclasses.replace(FACTS, labels=2))
+        find.find("methods", name)().stages(dataclasses.replace(FACTS, labels=labels))
 
 
 @pytest.mark.parametrize("name", ["dkd", "dist", "standardized", "label_smoothing", "tf_reg"])

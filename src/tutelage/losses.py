@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from .slopes import Known
 
 
-def log_probabilities(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Log-softmax over the allowed classes in float32; -inf elsewhere."""
-    logits = logits.float()
+def log_probabilities(logits: Tensor, allowed: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """Log-softmax of logits / temperature over the allowed classes, all in float32; -inf elsewhere."""
+    logits = logits.float() if temperature == 1 else logits.float() / temperature
     return (logits if allowed is None else logits.masked_fill(~allowed, -math.inf)).log_softmax(-1)
-
-
-def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    return logits if temperature == 1 else logits / temperature
 
 
 def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:
@@ -35,7 +31,7 @@ def divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, al
     from .slopes import by_rows
 
     def known(s: Tensor, t: Tensor, allowed: Tensor | None) -> Known:
-        log_s, log_t = (log_probabilities(_tempered(x, temperature), allowed) for x in (s, t))
+        log_s, log_t = (log_probabilities(x, allowed, temperature) for x in (s, t))
         gap, p = log_t - log_s, log_t.exp()
         if allowed is not None:
             gap.masked_fill_(~allowed, 0.0)
@@ -55,8 +51,9 @@ def divergence_to_mixture(
     of "both" mix KL(p || m) + (1 - mix) KL(q || m) with m = mix p + (1 - mix) q. Source: Ko et al. 2024 (DistiLLM),
     arXiv:2402.03898, skewed KL and skewed reverse KL; Agarwal et al. 2024 (GKD), arXiv:2306.13649, generalised JSD.
     """
-    log_q = log_probabilities(_tempered(student, temperature), allowed)
-    log_p = log_probabilities(_tempered(teacher, temperature), allowed)
+    log_q, log_p = (log_probabilities(x, allowed, temperature) for x in (student, teacher))
+    if allowed is not None:  # two infinities have no slope
+        log_q, log_p = (x.masked_fill(~allowed, 0.0) for x in (log_q, log_p))
     share = 1 - mix if of == "student" else mix
     log_m = (log_p + math.log(share)).logaddexp(log_q + math.log(1 - share))
 
@@ -75,7 +72,7 @@ def few_classes(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor
     """
     import torch
 
-    log = log_probabilities(_tempered(logits, temperature))
+    log = log_probabilities(logits, temperature=temperature)
     others = log.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
     return torch.cat([log.gather(-1, ids), others], -1)
 
@@ -86,7 +83,7 @@ def drawn_divergence(student: Tensor, ids: Tensor, log: Tensor, temperature: flo
     An unbiased estimate of T^2 KL(p || q) with an unbiased gradient; a single row may be negative. `log` (rows, draws) are
     the teacher's tempered log-probabilities. Source: Anshumann et al. 2025, arXiv:2503.16870, its proposal being p itself.
     """
-    return (log - log_probabilities(_tempered(student, temperature)).gather(-1, ids)).mean(-1) * temperature**2
+    return (log - log_probabilities(student, temperature=temperature).gather(-1, ids)).mean(-1) * temperature**2
 
 
 def binary_divergence(student: Tensor, teacher: Tensor, *, temperature: float = 1.0, allowed: Tensor | None = None) -> Tensor:
@@ -175,6 +172,7 @@ def virtual_teacher(
     Both sides are tempered: p to the power 1/T, normalised. Source: Yuan et al. 2020 (TF-KD), section 4, whose published
     code tempers the student not at all and takes a softmax of probabilities; this is the clean form.
     """
+    logits = logits.float()
     exist = logits.new_ones(logits.shape) if allowed is None else allowed.float()
     truth = logits.new_zeros(logits.shape).scatter_(-1, gold.long()[:, None], 1.0)
     wrong = (1 - correct) / (exist.sum(-1, keepdim=True) - 1).clamp(min=1)
@@ -188,16 +186,18 @@ def decoupled(
     """T^2 (target * KL of true class against the rest + others * KL among the rest); (rows,).
 
     The second part is the KL of the distributions renormalised without the true class; KL itself weighs it by the
-    teacher's doubt, here it is free of it. Zero for a single other class. Source: Zhao et al. 2022, arXiv:2203.08679, eq. 7.
+    teacher's doubt, here it is free of it. Zero for a single other class, as both parts are where the true class is the only
+    one. Source: Zhao et al. 2022, arXiv:2203.08679, eq. 7.
     """
     truth = logits_mask(student, gold)
-    log_s, log_t = (log_probabilities(_tempered(x, temperature), allowed) for x in (student, teacher))
-    yes_s, yes_t = (x.gather(-1, gold.long()[:, None])[:, 0] for x in (log_s, log_t))
-    no_s, no_t = (x.masked_fill(truth, -math.inf).logsumexp(-1) for x in (log_s, log_t))
-    first = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
     rest = ~truth if allowed is None else allowed & ~truth
-    second = divergence(_tempered(student, temperature), _tempered(teacher, temperature), allowed=rest)
-    return (target * first + others * second) * temperature**2
+    alone = ~rest.any(-1, keepdim=True)
+    log_s, log_t = (log_probabilities(x, allowed, temperature) for x in (student, teacher))
+    yes_s, yes_t = (x.gather(-1, gold.long()[:, None])[:, 0] for x in (log_s, log_t))
+    no_s, no_t = (x.masked_fill(truth & ~alone, -math.inf).logsumexp(-1) for x in (log_s, log_t))
+    first = yes_t.exp() * (yes_t - yes_s) + no_t.exp() * (no_t - no_s)
+    second = divergence(student, teacher, temperature=temperature, allowed=rest | (truth & alone))
+    return target * first * temperature**2 + others * second
 
 
 def logits_mask(logits: Tensor, gold: Tensor) -> Tensor:

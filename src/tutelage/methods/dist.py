@@ -41,17 +41,17 @@ class Dist(Method):
         one_of_several(self, facts)
         if not facts.labels:
             raise ConfigError("method: 'dist' compares rows by classes that all of them have, and this task's have none in common; take kd")
-        if facts.labels == 2:
-            raise ConfigError("method: 'dist' has only the sign of a correlation to match with two classes; take kd")
+        if facts.labels <= 2:
+            raise ConfigError("method: 'dist' has only the sign of a correlation to match with fewer than three classes; take kd")
         return super().stages(facts)
 
     def terms(self, see: See) -> dict[str, Term]:
         def inter(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
-            s, t = (losses.log_probabilities(x / self.temperature, allowed).exp() for x in (s, t))
+            s, t = (losses.log_probabilities(x, allowed, self.temperature).exp() for x in (s, t))
             return losses.correlation_distance(s, t, allowed)
 
         def intra(s: Tensor, t: Tensor, *, kind: str, allowed: Tensor | None) -> Tensor:
-            s, t = (losses.log_probabilities(x / self.temperature, allowed).exp().T for x in (s, t))
+            s, t = (losses.log_probabilities(x, allowed, self.temperature).exp().T for x in (s, t))
             each = losses.correlation_distance(s, t, None if allowed is None else allowed.T)
             return each.mean()[None] * s.shape[1]
 

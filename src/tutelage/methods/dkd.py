@@ -35,8 +35,8 @@ class Dkd(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
-        if facts.labels == 2:
-            raise ConfigError("method: 'dkd' has nothing to decouple with two classes, its second part is always 0; take kd")
+        if facts.labels in (1, 2):
+            raise ConfigError("method: 'dkd' has nothing to decouple with fewer than three classes, its second part is always 0; take kd")
         return super().stages(facts)
 
     def terms(self, see: See) -> dict[str, Term]:

@@ -34,8 +34,8 @@ class Standardized(Method):
 
     def stages(self, facts: Facts) -> list[Stage]:
         one_of_several(self, facts)
-        if facts.labels == 2:
-            raise ConfigError("method: 'standardized' leaves only the sign of two classes' logits, which has no gradient; take kd")
+        if facts.labels in (1, 2):
+            raise ConfigError("method: 'standardized' leaves fewer than three classes no more than a sign, which has no gradient; take kd")
         return super().stages(facts)
 
     def terms(self, see: See) -> dict[str, Term]:
