@@ -116,7 +116,7 @@ def test_rows_are_plain_numbers_in_the_records_order():
 
 def test_a_column_that_nobody_fills_is_left_out():
     heads = [head for head, _ in table.cells(table.rows(without("latency", "bytes")))[0]]
-    assert heads == ["Model", "Test accuracy", "As teacher", "Parameters", "Training"]
+    assert heads == ["Model", "Test accuracy", "Same as teacher", "Parameters", "Training"]
     alone = [head for head, _ in table.cells(table.rows(without("latency", "bytes", "fidelity")))[0]]
     assert alone == ["Model", "Test accuracy", "Parameters", "Training"]
 
@@ -126,12 +126,12 @@ def test_the_match_with_the_teacher_reads_the_same_in_table_and_sentence():
     cells = [line[2] for line in table.cells(table.rows(record))[1]]
     assert cells == [(words.NONE, ""), ("86.1 %", "KL 0.412"), ("91.7 %", "KL 0.148")]
     assert words.fidelity(record, "kd") == (
-        "Beside its teacher the student (kd) predicts the same in 91.7 % (95 % interval 89.7\u201393.7, Wilson) of all cases "
-        "and lies at a KL divergence of 0.148 (95 % interval 0.128\u20130.168, bootstrap) nats a row, at temperature 1."
+        "The student (kd) predicts the same as the teacher in 91.7 % (95 % interval 89.7\u201393.7, Wilson) of all cases and lies at "
+        "KL(the teacher \u2016 student) = 0.148 (95 % interval 0.128\u20130.168, bootstrap) nats a row, at temperature 1."
     )
     assert words.fidelity(record, "teacher") == ""
     record["models"] = {"other": dict(record["models"]["teacher"]), **record["models"]}
-    assert words.fidelity(record, "kd").startswith("Beside the average of its teachers")
+    assert "predicts the same as the teachers' average in" in words.fidelity(record, "kd")
     numbers = regression()
     head, cells = table.cells(table.rows(numbers))
     assert head[2] == ("Apart from teacher", "mean squared difference") and cells[2][2] == ("0.31", "")

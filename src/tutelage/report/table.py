@@ -251,7 +251,7 @@ def _score(row: Mapping[str, Any]) -> Cell:
 def _match_head(many: Sequence[Mapping[str, Any]]) -> Cell:
     if any(words.known(r["mse"]) for r in many):
         return "Apart from teacher", "mean squared difference"
-    return "As teacher", "KL in nats" if any(words.known(r["kl"]) for r in many) else ""
+    return "Same as teacher", "KL in nats" if any(words.known(r["kl"]) for r in many) else ""
 
 
 def _match(row: Mapping[str, Any]) -> Cell:

@@ -138,15 +138,15 @@ def fidelity(record: Record, key: str) -> str:
         between = span(write(one["low"]), write(one["high"])).removesuffix(" %")
         return f"{write(one['value'])} ({100 * one['level']:g} % interval {between}, {one['method']})"
 
+    whose = "the teachers' average" if many else "the teacher"
     parts = []
     if "agreement" in found:
-        parts.append(f"predicts the same in {figure('agreement', lambda x: f'{100 * x:.1f} %')} of all cases")
+        parts.append(f"predicts the same as {whose} in {figure('agreement', lambda x: f'{100 * x:.1f} %')} of all cases")
     if "kl" in found:
-        parts.append(f"lies at a KL divergence of {figure('kl', lambda x: f'{x:.3f}')} nats a row, at temperature 1")
+        parts.append(f"lies at KL({whose} \u2016 student) = {figure('kl', lambda x: f'{x:.3f}')} nats a row, at temperature 1")
     if "mse" in found:
-        parts.append(f"lies at a mean squared difference of {figure('mse', lambda x: f'{x:.4g}')}")
-    whose = "the average of its teachers" if many else "its teacher"
-    return f"Beside {whose} the {model['title']} {' and '.join(parts)}." if parts else ""
+        parts.append(f"lies at a mean squared difference of {figure('mse', lambda x: f'{x:.4g}')} from {whose}")
+    return f"The {model['title']} {' and '.join(parts)}." if parts else ""
 
 
 def latency(model: Mapping[str, Any], rows: int) -> dict[str, Any]:
