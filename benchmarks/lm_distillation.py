@@ -42,7 +42,7 @@ from tutelage.engine.forward import forward
 from tutelage.engine.tiles import loss_of
 from tutelage.methods._method import over_rows
 from tutelage.models import echoes
-from tutelage.rows import LAST_STATES, Rows, Seen, Sparse, States, Term
+from tutelage.rows import LAST_STATES, OutputLayer, Rows, Seen, Sparse, States, Term
 
 FEW = {"likeliest": few.Few("likeliest", 32, 1.0), "drawn": few.Few("drawn", 12, 1.0)}
 BOUNDS = ("bound live", "bound cached")
@@ -77,7 +77,7 @@ def free(s: torch.Tensor, t: torch.Tensor, **_: Any) -> torch.Tensor:
     return s[:, 0]
 
 
-def ours(student: torch.Tensor, head: torch.Tensor, teacher: Any, loss: Any = losses.soft_targets) -> torch.Tensor:
+def ours(student: torch.Tensor, head: Any, teacher: Any, loss: Any = losses.soft_targets) -> torch.Tensor:
     seen, theirs = Seen({LAST_STATES: student}, head=head), Seen({LAST_STATES: teacher[0]}, head=teacher[1])
     term: Term = over_rows(loss, seen, theirs, Look())  # type: ignore[arg-type]
     return loss_of({"soft": term}, {"token": float(student.shape[:-1].numel())})[0]
@@ -120,11 +120,11 @@ def systems(given: argparse.Namespace) -> tuple[dict[str, Callable[[], float]], 
     own = forward(student, {"input_ids": ids}, [LAST_STATES])
 
     def alone(name: str) -> None:
-        states, head = own.outputs[LAST_STATES].detach().requires_grad_(), own.head.detach().requires_grad_()  # type: ignore[union-attr]
+        states, head = own.outputs[LAST_STATES].detach().requires_grad_(), OutputLayer(own.head.weight.detach().requires_grad_())  # type: ignore[union-attr]
         if name in dense:
             with torch.no_grad():
-                theirs = F.linear(known.outputs[LAST_STATES], known.head)  # type: ignore[arg-type]
-            dense[name](F.linear(states, head), theirs).backward()
+                theirs = known.head(known.outputs[LAST_STATES])  # type: ignore[misc]
+            dense[name](head(states), theirs).backward()
         else:
             ours(states, head, kept.get(name, kept["cached"])).backward()
 

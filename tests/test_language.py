@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -13,21 +14,21 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch.nn import functional as F
-from toys import Bench, Stop, stop_at
+from toys import Bench, Stop, decoder, method, stop_at
 
 import tutelage
 from tutelage import config, losses
 from tutelage.cli import main
-from tutelage.engine import tiles
+from tutelage.engine import few, tiles
 from tutelage.engine.cast import Cast
 from tutelage.engine.forward import forward
 from tutelage.engine.machine import Machine
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError, DataError, ModelError
 from tutelage.methods.echo import Echo
 from tutelage.models import echoes
 from tutelage.models.plan import of_pairs
 from tutelage.recipe import Training
-from tutelage.rows import LAST_STATES, States, Term, Tiled
+from tutelage.rows import LAST_STATES, OutputLayer, Seen, States, Term, Tiled
 from tutelage.tasks._packing import NO_TARGET, pack
 from tutelage.tasks.language import Language
 
@@ -146,7 +147,7 @@ def test_tiles_under_autocast_are_whole_logits_under_autocast(monkeypatch):
     other, theirs, found = torch.randn(9, 3), torch.randn(5, 3), {}
     for size in (7, 1 << 20):
         monkeypatch.setattr(tiles, "BYTES", 2 * size)
-        soft = Tiled(lambda s, t, g: losses.divergence(s, t), States(hidden, weight), States(other, theirs))
+        soft = Tiled(lambda s, t, g: losses.divergence(s, t), States(hidden, OutputLayer(weight)), States(other, OutputLayer(theirs)))
         with torch.autocast("cpu", torch.bfloat16):
             loss, _ = tiles.loss_of({"soft": Term(soft, "token")}, {"token": 9.0})
         found[size] = (loss, *torch.autograd.grad(loss, (hidden, weight)))
@@ -160,39 +161,90 @@ def test_tiles_under_autocast_are_whole_logits_under_autocast(monkeypatch):
 
 
 @pytest.mark.parametrize("cells", [7, 40, 1 << 20])
-@pytest.mark.parametrize("tied", [False, True])
-def test_tiles_give_the_loss_and_gradients_of_whole_logits(cells, tied, monkeypatch):
+@pytest.mark.parametrize(("tied", "scale", "cap"), [(False, 1.0, None), (True, 1.0, None), (True, 0.25, 1.5)])
+def test_tiles_give_the_loss_and_gradients_of_whole_logits(cells, tied, scale, cap, monkeypatch):
     monkeypatch.setattr(tiles, "BYTES", 4 * cells)
     torch.manual_seed(0)
     hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
-    other, theirs = torch.randn(9, 3), torch.randn(5, 3)
+    other, theirs, bias = torch.randn(9, 3), torch.randn(5, 3), torch.randn(5, requires_grad=True)
     gold = torch.randint(5, (9,))
-    student, teacher = States(hidden * (weight.sum() if tied else 1.0), weight), States(other, theirs)
+    student, teacher = (
+        States(hidden * (weight.sum() if tied else 1.0), OutputLayer(weight, bias, scale, cap)),
+        States(other, OutputLayer(theirs)),
+    )
     soft = Tiled(lambda s, t, g: losses.divergence(s, t, temperature=2.0), student, teacher)
     hard = Tiled(lambda s, t, g: losses.label_loss(s, g, kind="choice"), student, gold=gold)
     terms = {"soft": Term(soft, "token", 0.7), "plain": Term(hidden.square().sum(), "example", 0.1), "hard": Term(hard, "label", 0.3)}
     counts = {"token": 9.0, "label": 4.0, "example": 2.0}
     loss, shares = tiles.loss_of(terms, counts)
-    found = torch.autograd.grad(2 * loss, (hidden, weight), retain_graph=True)
-    logits = student.hidden @ weight.T
+    found = torch.autograd.grad(2 * loss, (hidden, weight, bias), retain_graph=True)
+    logits = scale * (student.hidden @ weight.T + bias)
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
     whole = 0.7 / 9 * losses.divergence(logits, other @ theirs.T, temperature=2.0).sum()
     label = 0.3 / 4 * F.cross_entropy(logits, gold, reduction="sum")
     wanted = whole + 0.05 * hidden.square().sum() + label
     assert torch.allclose(loss, wanted) and list(shares) == ["soft", "plain", "hard"]
     assert torch.allclose(shares["soft"], whole) and torch.allclose(shares["hard"], label)
-    for a, b in zip(found, torch.autograd.grad(2 * wanted, (hidden, weight)), strict=True):
+    for a, b in zip(found, torch.autograd.grad(2 * wanted, (hidden, weight, bias)), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_a_frozen_side_gets_no_gradient():
     hidden, weight = torch.randn(6, 4, requires_grad=True), torch.randn(5, 4)
-    term = Term(Tiled(lambda s, t, g: losses.label_loss(s, g, kind="choice"), States(hidden, weight), gold=torch.zeros(6).long()), "token")
+    term = Term(
+        Tiled(lambda s, t, g: losses.label_loss(s, g, kind="choice"), States(hidden, OutputLayer(weight)), gold=torch.zeros(6).long()),
+        "token",
+    )
     loss, _ = tiles.loss_of({"x": term}, {"token": 6.0})
     loss.backward()
     assert hidden.grad is not None and weight.grad is None
     with torch.no_grad():
         again, _ = tiles.loss_of({"x": term}, {"token": 6.0})
     assert torch.equal(again, loss.detach())
+
+
+# ---- output layers padded to different widths
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wide"),
+    [("kd", "cached", "teacher"), ("gkd-half", "live", "teacher"), ("gkd-teacher", "live", "teacher"), ("kd-mse", "live", "student")],
+)
+def test_rows_that_only_one_output_layer_has_take_no_part_in_the_distance(name, source, wide, tmp_path):
+    """As if the wide layer had been cut by hand; of a wide student the other rows stay, as the label loss is all that sees them."""
+    padded = decoder(2, seed=1, vocab_size=127, tie_word_embeddings=False)
+    by_hand = copy.deepcopy(padded)
+    by_hand.resize_token_embeddings(97)
+    other = decoder(1, seed=2, tie_word_embeddings=False)
+    found = []
+    for number, model in enumerate((padded, by_hand)):
+        models = {wide: copy.deepcopy(model), "student" if wide == "teacher" else "teacher": copy.deepcopy(other)}
+        more = {"hard_weight": 0.0} if wide == "student" else {}
+        training = Training(steps=3, batch_size=8, learning_rate=1e-2, precision="float32")
+        bench = Bench(tmp_path / str(number), method(name, **more), training, source=source, text=True, **models)
+        found.append(bench.run())
+    for key, value in found[1].items():
+        assert torch.allclose(found[0][key][: len(value)], value, atol=1e-5), key
+    if wide == "student":
+        assert torch.equal(found[0]["student.lm_head.weight"][97:], padded.lm_head.weight[97:])
+
+
+def test_few_classes_are_of_those_that_both_layers_have():
+    torch.manual_seed(0)
+    states, weight = torch.randn(2, 3, 4), torch.randn(9, 4)
+    made = []
+    for layer, words in ((OutputLayer(weight), 6), (OutputLayer(weight[:6]), None)):
+        for kind in few.KINDS:
+            made.append(few.read(few.Few(kind, 4, 2.0, words).name).make(Seen({LAST_STATES: states}, head=layer), np.arange(2)))
+    assert torch.equal(made[0], made[2]) and torch.equal(made[1], made[3])
+
+
+def test_a_vocabulary_that_lacks_words_of_the_data_is_refused_before_anything_is_trained(place, tmp_path):
+    decoders.model(vocab_size=8, num_hidden_layers=2).save_pretrained(tmp_path / "narrow")
+    parts.tokenizer().save_pretrained(tmp_path / "narrow")
+    with pytest.raises(ModelError, match=r"^student: knows 8 tokens, and the tokenizer makes number \d+ of the data; take the tokenizer"):
+        tutelage.distill(recipe(place, student={"model": str(tmp_path / "narrow")}), out=tmp_path / "run", store=tmp_path / "store")
+    assert not list(tmp_path.rglob("checkpoints"))
 
 
 # ---- runs
@@ -393,7 +445,7 @@ def test_forward_shows_states_and_the_output_layer():
     model = decoders.model()
     ids = torch.randint(3, 97, (2, 6))
     seen = forward(model, {"input_ids": ids}, [LAST_STATES])
-    assert torch.allclose(seen.outputs[LAST_STATES] @ seen.head.T, model(ids).logits, atol=1e-6)
+    assert torch.allclose(seen.head(seen.outputs[LAST_STATES]), model(ids).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,8 @@ def text(number: int = 20, seed: int = 0) -> Encoded:
     return Encoded(columns, lengths, numbers, extra={"target": targets - NO_TARGET}, pad={"input_ids": 0}, mask=False)
 
 
-def decoder(depth: int = 2, seed: int = 0) -> Any:
-    return decoders.model(num_hidden_layers=depth, seed=seed, hidden_size=24, intermediate_size=32, num_attention_heads=2)
+def decoder(depth: int = 2, seed: int = 0, **more: Any) -> Any:
+    return decoders.model(num_hidden_layers=depth, seed=seed, hidden_size=24, intermediate_size=32, num_attention_heads=2, **more)
 
 
 def method(name: str, **changes: Any) -> Any:
@@ -185,6 +185,8 @@ class Bench:
         route = [other(21), other(22), teacher]
         roles |= {f"teacher@{k}": model for k, model in enumerate(route, 1)}
         per_epoch = -(-len(self.data) // self.training.batch_size)
+        widths = sizes(student, teacher, "vocab_size").values()
+        words = min(widths) if len(set(widths)) > 1 else None
         facts = Facts(
             steps=self.training.steps or (self.training.epochs or 3) * per_epoch,
             steps_per_epoch=per_epoch,
@@ -196,6 +198,7 @@ class Bench:
             task_kind="choice",
             labels=LABELS,
             mask_token=0,
+            words=words,
             echoes=self.echoes,
             tokenized=self.task.tokenized,
         )
@@ -211,7 +214,7 @@ class Bench:
 
             member = Member(role, lambda: roles[role], weights_digest(roles[role]), lambda: self.data, 16, "same")
             return Teacher([member], Signals(source=self.source, precision="float32"), self.task, cache, machine).source(
-                self.method.needs(facts, stage.name), LABELS
+                self.method.needs(facts, stage.name), LABELS, words
             )
 
         return Loop(

@@ -40,6 +40,42 @@ class Sparse:
 
 
 @dataclasses.dataclass
+class OutputLayer:
+    """How a language model makes logits over its vocabulary from last hidden states: cap * tanh(scale * (W h + b) / cap)."""
+
+    weight: Tensor
+    """(classes, width)."""
+    bias: Tensor | None = None
+    """(classes,)."""
+    scale: float = 1.0
+    cap: float | None = None
+    """None leaves logits as they are."""
+    words: int | None = None
+    """Classes that distances to another model compare, the first ones, where output layers are padded to different widths; None
+    compares all."""
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(..., width) to logits (..., classes)."""
+        from torch.nn import functional
+
+        return self.shaped(functional.linear(hidden, self.weight, self.bias))
+
+    def shaped(self, product: Tensor) -> Tensor:
+        """Logits of W h + b."""
+        product = product if self.scale == 1 else product * self.scale
+        return product if self.cap is None else (product / self.cap).tanh() * self.cap
+
+    def compared(self) -> OutputLayer:
+        """Without the classes that distances do not compare."""
+        if self.words in (None, len(self)):
+            return self
+        return dataclasses.replace(self, weight=self.weight[: self.words], bias=None if self.bias is None else self.bias[: self.words])
+
+
+@dataclasses.dataclass
 class Seen:
     """What a forward pass showed."""
 
@@ -51,8 +87,8 @@ class Seen:
     """Post-softmax maps by layer, 1 the first: (rows, heads, tokens, tokens)."""
     heads: dict[int, tuple[Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=dict)
     """Queries, keys and values by layer, 1 the first: (rows, heads, tokens, size) each."""
-    head: Tensor | None = None
-    """The output layer's weight (vocabulary, width), where the last hidden states stand in for logits."""
+    head: OutputLayer | None = None
+    """The output layer, where the last hidden states stand in for logits."""
     memo: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What a task has made of these outputs and need not make again."""
 
@@ -101,10 +137,14 @@ class Batch:
 
 @dataclasses.dataclass
 class States:
-    """Rows of logits that are never made as a whole: hidden states (rows, width) times weight (classes, width), tile by tile."""
+    """Rows of logits that are never made as a whole: hidden states (rows, width) and the layer above them, tile by tile."""
 
     hidden: Tensor
-    weight: Tensor
+    head: OutputLayer
+
+    def compared(self) -> States:
+        """For a distance to another model's rows."""
+        return States(self.hidden, self.head.compared())
 
 
 @dataclasses.dataclass

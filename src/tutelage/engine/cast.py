@@ -155,7 +155,7 @@ class Cast:
     def _write(self, stage: Stage, role: str, prompts: Any, lengths: Any, draws: Any, temperature: float) -> list[torch.Tensor]:
         """What a role writes after these prompts."""
         with self.machine.autocast(self.dtype, cached=False):
-            return continuations(self.model(stage, role), prompts, lengths, draws, temperature)
+            return continuations(self.model(stage, role), prompts, lengths, draws, temperature, self.job.facts.words)
 
     def tables(self, stage: Stage) -> Callable[[str], torch.Tensor]:
         """A role's table of input embeddings by its name."""
@@ -179,6 +179,22 @@ class Cast:
         role: str,
         inputs: Mapping[str, torch.Tensor] | None = None,
         places: torch.Tensor | None = None,
+    ) -> Seen:
+        """What a role shows; its output layer knows which classes distances compare."""
+        seen = self._pass(stage, turn, batch, encoded, role, inputs, places)
+        if seen.head is not None:
+            seen.head.words = self.job.facts.words
+        return seen
+
+    def _pass(
+        self,
+        stage: Stage,
+        turn: Turn,
+        batch: Batch,
+        encoded: Encoded,
+        role: str,
+        inputs: Mapping[str, torch.Tensor] | None,
+        places: torch.Tensor | None,
     ) -> Seen:
         """A role's forward pass: the trained one with gradients, the stage's teacher by its signals, others frozen.
 

@@ -1,7 +1,7 @@
 """A teacher's outputs over a vocabulary by a few classes a token, made where its signals are cached.
 
 A signal's name says all of it: 'likeliest:64@2' are the 64 likeliest classes at temperature 2 and the mass of all others,
-'drawn:12@1' twelve classes drawn with replacement. See `rows.Sparse` for what a row holds.
+'drawn:12@1of500' twelve drawn with replacement from the first 500 classes. See `rows.Sparse` for what a row holds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ class Few:
     kind: str
     many: int
     temperature: float
+    words: int | None = None
+    """Of so many classes, the vocabulary's first; None is all."""
 
     @property
     def name(self) -> str:
-        return f"{self.kind}:{self.many}@{self.temperature:g}"
+        return f"{self.kind}:{self.many}@{self.temperature:g}" + (f"of{self.words}" if self.words else "")
 
     @property
     def size(self) -> int:
@@ -47,12 +49,13 @@ class Few:
         What is drawn of a row depends on its number alone.
         """
         assert seen.head is not None
+        seen.head.words = self.words
         out = []
-        states, head = lowered(seen.outputs[LAST_STATES], seen.head)
+        states, head = lowered(seen.outputs[LAST_STATES], seen.head.compared())
         for number, row in zip(rows, states, strict=True):
             generator = torch.Generator(row.device).manual_seed(stream(int(number), "drawn"))
-            tiles = row.split(rows_of(head))
-            out.append(torch.cat([self._pick(torch.nn.functional.linear(tile, head).float(), generator) for tile in tiles]))
+            tiles = row.split(rows_of(head.weight))
+            out.append(torch.cat([self._pick(head(tile).float(), generator) for tile in tiles]))
         return torch.stack(out)
 
     def _pick(self, logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,5 +73,6 @@ def read(name: str) -> Few | None:
     kind, _, rest = name.partition(":")
     if kind not in KINDS:
         return None
-    many, _, temperature = rest.partition("@")
-    return Few(kind, int(many), float(temperature))
+    many, _, rest = rest.partition("@")
+    temperature, _, words = rest.partition("of")
+    return Few(kind, int(many), float(temperature), int(words) if words else None)

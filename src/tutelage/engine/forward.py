@@ -35,7 +35,7 @@ def forward(
         {i: out.hidden_states[i] for i in inside.hidden},
         {i: out.attentions[i - 1] for i in inside.attention},
         heads,
-        anatomy.output_weight(model) if body else None,
+        anatomy.output_layer(model) if body else None,
     )
 
 

@@ -49,8 +49,6 @@ class Hire:
     def _member(self, key: str, name: str) -> Member:
         given, shop = self.given, self.shop
         loaded = shop.open(name, given.seed)
-        for note in loaded.notes:
-            shop.talk.say(note)
         trained: Trained | None = None
         if given.train:
             start, finetune = Start(loaded.model, loaded.tokenizer), find("methods", "finetune")()

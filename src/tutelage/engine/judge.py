@@ -13,7 +13,9 @@ import torch
 from .. import config, records
 from ..errors import ConfigError, DataError
 from ..find import find, near
+from ..models import anatomy
 from ..models.load import Loaded, open_config, open_model
+from ..rows import LAST_STATES
 from ..tasks import _metrics
 from ..tasks._task import Data, Encoded, Split, Task
 from .forward import outputs
@@ -114,6 +116,8 @@ def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] 
     task: Any = config.build(find("tasks", name), tree)
     data = task.load()
     loaded = open_model(student, task.head(data), auto=task.auto, labels=data.labels, text=task.tokenized)
+    if LAST_STATES in task.outputs:
+        anatomy.check_language_model(loaded.model)
     if loaded.new_head and not task.head(data):
         raise DataError(f"{student}: has no trained head for the task {name}; name a model that was trained on it")
     if loaded.new_head:

@@ -21,7 +21,7 @@ import transformers
 
 from .. import records
 from ..models import anatomy
-from ..rows import LAST_STATES, Batch, Inside, Seen
+from ..rows import LAST_STATES, Batch, Inside, OutputLayer, Seen
 from ..tasks._task import Encoded
 from . import batches, few
 from .forward import forward, move, put, same, through
@@ -70,7 +70,7 @@ class Stored:
         kinds: dict[str, str],
         starts: np.ndarray,
         device: torch.device,
-        head: torch.Tensor | None = None,
+        head: OutputLayer | None = None,
     ):
         self.arrays, self.kinds, self.starts, self.device, self.head = arrays, kinds, starts, device, head
 
@@ -157,7 +157,7 @@ class Cache:
         arrays = {name: self._open(key) for name, key in keys.items()}
         self.bytes = sum(a.nbytes for a in arrays.values())
         self.seconds += time.monotonic() - started
-        head = anatomy.output_weight(model()) if LAST_STATES in signals else None
+        head = anatomy.output_layer(model()) if LAST_STATES in signals else None
         return Stored(arrays, signals, encoded.starts, self.machine.device, head)
 
     def _whole(self, key: str) -> bool:

@@ -57,31 +57,32 @@ class Teacher:
         number = role.partition("@")[2]
         return dataclasses.replace(self, members=[self.route[int(number) - 1]]) if number else self
 
-    def source(self, needs: Needs, numbers: int) -> Source:
-        """Signals for these needs, which `refuse` let pass, outputs having so many numbers."""
+    def source(self, needs: Needs, numbers: int, words: int | None = None) -> Source:
+        """Signals for these needs, which `refuse` let pass, outputs having so many numbers; `words` as in `Facts`."""
         if self.given is not None:
             return Stored({"logits": self.given}, {"logits": "example"}, np.zeros(1, dtype=np.int64), self.machine.device)
-        many = [self._one(member, needs, numbers) for member in self.members]
+        many = [self._one(member, needs, numbers, words) for member in self.members]
         return many[0] if len(many) == 1 else Averaged(many, self.average, self.task.kind)
 
-    def _one(self, member: Member, needs: Needs, numbers: int) -> Source:
+    def _one(self, member: Member, needs: Needs, numbers: int, words: int | None) -> Source:
         dtype = self.machine.precision(self.settings.precision)
         if needs.live or self.task.varies:
             return Live(member.load(), None, tuple(self.task.outputs), needs.teacher, self.machine, dtype)
         rows = member.rows()
         signals = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
         if few_of(self.settings)[1]:
-            signals = self._few(needs, signals)
+            signals = self._few(needs, signals, words)
         if self._cached(rows, needs, signals, numbers, member.width):
             return self.cache.fetch(rows, member.digest, signals, dtype, member.load, f"teacher signals ({member.title})", self.task.view)
         return Live(member.load(), rows, tuple(self.task.outputs), needs.teacher, self.machine, dtype, self.task.view)
 
-    def _few(self, needs: Needs, signals: dict[str, str]) -> dict[str, str]:
+    def _few(self, needs: Needs, signals: dict[str, str], words: int | None) -> dict[str, str]:
         """The signals with a few classes in place of last hidden states. Raises ConfigError where these are all."""
         kind, many = few_of(self.settings)
-        if kind == "likeliest" and many >= (words := len(anatomy.output_weight(self.members[0].load()))):
-            raise ConfigError(f"signals.top_k: {many} of a vocabulary of {words} keeps it all; take fewer, or leave it out")
-        return {few.Few(kind, many, needs.temperature).name: "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
+        size = words or len(anatomy.output_layer(self.members[0].load()))
+        if kind == "likeliest" and many >= size:
+            raise ConfigError(f"signals.top_k: {many} of a vocabulary of {size} keeps it all; take fewer, or leave it out")
+        return {few.Few(kind, many, needs.temperature, words).name: "token"} | {k: v for k, v in signals.items() if k != LAST_STATES}
 
     def _cached(self, rows: Encoded, needs: Needs, signals: dict[str, str], numbers: int, width: int) -> bool:
         if needs.teacher.attention or needs.teacher.heads:
@@ -130,9 +131,9 @@ def refuse(given: recipes.Teacher, settings: recipes.Signals, task: Task, needs:
     by_token = "token" in task.outputs.values()
     if task.tokenized and (by_token or inside or needs.same_tokens) and not all(same_tokens(name) for name in names):
         if by_token:
-            what = "its outputs stand token by token, and teacher and student have different tokenizers"
+            what = "its outputs stand token by token, and teacher and student have different tokenizers or cut texts elsewhere"
             raise ConfigError(f"task: {what}; take a student with the teacher's tokenizer")
-        what = "matches token by token, and teacher and student have different tokenizers"
+        what = "matches token by token, and teacher and student have different tokenizers or cut texts elsewhere"
         raise ConfigError(f"method: {what}; take a method on logits, such as kd")
     if settings.source == "cached":
         for stands, why in (

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..rows import Sparse, States, Term, Tiled
+from ..rows import OutputLayer, Sparse, States, Term, Tiled
 
 BYTES = 1 << 25
 """Of logits of one tile."""
@@ -29,7 +29,7 @@ def loss_of(terms: Mapping[str, Term], counts: Mapping[str, float]) -> tuple[Any
     for name, term in terms.items():
         factor = term.weight / max(counts[term.unit], 1e-12)
         if isinstance(term.sum, Tiled):
-            key = (id(term.sum.student.hidden), id(term.sum.student.weight))
+            key = (id(term.sum.student.hidden), id(term.sum.student.head.weight))
             tiled.setdefault(key, []).append((name, term.sum, factor))
         else:
             value = factor * term.sum.float()
@@ -37,36 +37,42 @@ def loss_of(terms: Mapping[str, Term], counts: Mapping[str, float]) -> tuple[Any
     for parts in tiled.values():
         states = parts[0][1].student
         found: dict[str, Tensor] = {}
-        total = total + _Pass.apply(states.hidden, states.weight, parts, found)
+        total = total + _Pass.apply(states.hidden, states.head.weight, states.head.bias, states.head, parts, found)
         shares |= found
     return total, {name: shares[name] for name in terms}
 
 
 class _Pass(torch.autograd.Function):
-    """One pass over tiles of rows; hidden (rows, width) and weight (classes, width) to the loss, with both gradients made on the way.
+    """One pass over tiles of rows; hidden states, weight and bias to the loss, with their gradients made on the way.
 
     Going backward takes them as they stand, without a copy, and can be done once.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, parts: list[Part], found: dict[str, Tensor]) -> Tensor:
-        moved, turned = ctx.needs_input_grad[:2]
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, layer: OutputLayer, parts: list[Part], found: dict[str, Tensor]
+    ) -> Tensor:
+        moved, turned, shifted = ctx.needs_input_grad[:3]
+        learns = any(ctx.needs_input_grad)
         total = torch.zeros((), device=hidden.device)
         found |= {name: torch.zeros((), device=hidden.device) for name, _, _ in parts}
         to_hidden, to_weight = torch.zeros_like(hidden) if moved else None, None
-        (low, head), parts = lowered(hidden, weight), _taught(parts)
-        size = rows_of(head)
+        to_bias = torch.zeros_like(bias) if bias is not None and shifted else None
+        (low, head), parts = lowered(hidden, layer), _taught(parts)
+        size = rows_of(head.weight)
         for start in range(0, len(hidden), size):
             at = slice(start, start + size)
-            logits = nn.functional.linear(low[at], head).detach().requires_grad_(moved or turned)
-            with torch.set_grad_enabled(moved or turned):
-                loss = _tile(logits, at, parts, found)
+            product = nn.functional.linear(low[at], head.weight, head.bias).detach().requires_grad_(learns)
+            with torch.set_grad_enabled(learns):
+                loss = _tile(layer.shaped(product), at, parts, found)
             total += loss.detach()
             if not loss.requires_grad:
                 continue
-            [slope] = torch.autograd.grad(loss, logits)
+            [slope] = torch.autograd.grad(loss, product)
             if to_hidden is not None:
-                to_hidden[at] = slope @ head
+                to_hidden[at] = slope @ head.weight
+            if to_bias is not None:
+                to_bias += slope.sum(0)
             if turned and to_weight is None:
                 to_weight = (slope.t() @ low[at]).to(weight.dtype)
             elif to_weight is not None and slope.dtype == weight.dtype:
@@ -75,18 +81,22 @@ class _Pass(torch.autograd.Function):
                 to_weight.add_(slope.t() @ low[at])
         if turned and to_weight is None:
             to_weight = torch.zeros_like(weight)
-        ctx.save_for_backward(to_hidden, to_weight)
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
-        return *(None if g is None else g.mul_(given[0]) for g in ctx.saved_tensors), None, None
+        return *(None if g is None else g.mul_(given[0]) for g in ctx.saved_tensors), None, None, None
 
 
-def lowered(*tensors: Tensor) -> tuple[Tensor, ...]:
+def lowered(hidden: Tensor, layer: OutputLayer) -> tuple[Tensor, OutputLayer]:
     """As autocast would hand them to a matrix product, where it is on; once for all tiles, as it keeps no cast of what is not trained."""
-    kind = tensors[0].device.type
-    return tuple(x.to(torch.get_autocast_dtype(kind)) for x in tensors) if torch.is_autocast_enabled(kind) else tensors
+    kind = hidden.device.type
+    if not torch.is_autocast_enabled(kind):
+        return hidden, layer
+    low = torch.get_autocast_dtype(kind)
+    bias = None if layer.bias is None else layer.bias.to(low)
+    return hidden.to(low), dataclasses.replace(layer, weight=layer.weight.to(low), bias=bias)
 
 
 def rows_of(weight: Tensor) -> int:
@@ -96,7 +106,7 @@ def rows_of(weight: Tensor) -> int:
 
 def _taught(parts: list[Part]) -> list[Part]:
     """The parts with their teachers' states lowered, each teacher's once."""
-    made = {id(t): States(*lowered(t.hidden, t.weight)) for _, term, _ in parts if isinstance(t := term.teacher, States)}
+    made = {id(t): States(*lowered(t.hidden, t.head)) for _, term, _ in parts if isinstance(t := term.teacher, States)}
     return [(name, dataclasses.replace(term, teacher=made.get(id(term.teacher), term.teacher)), factor) for name, term, factor in parts]
 
 
@@ -122,4 +132,4 @@ def logits_at(states: States | Sparse, at: slice) -> Tensor | Sparse:
     if isinstance(states, Sparse):
         return states[at]
     with torch.no_grad():
-        return nn.functional.linear(states.hidden[at], states.weight)
+        return states.head(states.hidden[at])

@@ -21,7 +21,7 @@ from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
 from ..seeds import stream
 from ..tasks._task import Data, Encoded, Task
-from . import course, naming
+from . import course, fits, naming
 from .checkpoint import ANCHOR, State
 from .loop import LOG, Job, Loop
 from .machine import Machine
@@ -80,7 +80,7 @@ class Workshop:
 
     def encoded(self, tokenizer: Any, part: str) -> Encoded:
         """A part of the data as this tokenizer encodes it; 'train+transfer' has the unlabelled rows behind the others."""
-        key = (tokenizer_digest(tokenizer), part)
+        key = (self._rows_of(tokenizer), part)
         if key not in self._encoded:
             first, *more = [self.task.encode(self.data.splits[p], tokenizer) for p in part.split("+")]
             self._encoded[key] = functools.reduce(Encoded.join, more, first)
@@ -90,10 +90,15 @@ class Workshop:
             self.talk.say(f"{part}: {self.task.cut(own)}")
         return own
 
+    def _rows_of(self, tokenizer: Any) -> str:
+        """What decides the rows that a tokenizer makes of a text: its definition, and where it cuts."""
+        longest = min(getattr(self.task, "max_length", 0), getattr(tokenizer, "model_max_length", 0))
+        return f"{tokenizer_digest(tokenizer)}/{longest}"
+
     def vocabulary(self, name: str) -> str:
-        """Digest of a model's tokenizer, by the model's name or folder; read once."""
+        """What decides a model's rows (`_rows_of`), by the model's name or folder; read once."""
         if name not in self._vocabularies:
-            self._vocabularies[name] = tokenizer_digest(open_tokenizer(name))
+            self._vocabularies[name] = self._rows_of(open_tokenizer(name))
         return self._vocabularies[name]
 
     @property
@@ -111,7 +116,13 @@ class Workshop:
     def open(self, name: str, seed: int) -> Loaded:
         """A model by name or folder, its head fitted to the labels (a new one drawn from the seed)."""
         torch.manual_seed(stream(seed, "head"))
-        return open_model(name, self.head, auto=self.task.auto, labels=self.data.labels, text=self.task.tokenized)
+        loaded = open_model(name, self.head, auto=self.task.auto, labels=self.data.labels, text=self.task.tokenized)
+        if LAST_STATES in self.task.outputs:
+            anatomy.check_language_model(loaded.model)
+        for note in loaded.notes:
+            if note not in self.talk.notes:
+                self.talk.say(note)
+        return loaded
 
     def cut(self, model: Any, tokenizer: Any, seed: int) -> Start:
         """The recipe's surgeries on a model, in order."""
@@ -186,7 +197,7 @@ class Workshop:
         def signals(role: str, stage: Stage) -> Any:
             needs = method.needs(facts, stage.name)
             if role.split("@")[0] == "teacher" and teacher is not None:
-                return teacher.at(role).source(needs, self.task.width(self.data))
+                return teacher.at(role).source(needs, self.task.width(self.data), facts.words)
             own = models[role]
             names = dict(self.task.outputs) | {f"hidden:{i}": "token" for i in needs.teacher.hidden}
             dtype = self.machine.precision(self.recipe.signals.precision)
@@ -227,7 +238,7 @@ class Workshop:
         """The rows that a method learns from and what it may know; raises ConfigError for what it refuses."""
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
         facts = self.facts(method, start, training, rows)
-        own = tokenizer_digest(start.tokenizer)
+        own = self._rows_of(start.tokenizer)
         same_tokens = lambda name: self.vocabulary(name) == own  # noqa: E731
         for spec in method.roles(facts).values():
             foresee(spec, self, same_tokens)
@@ -247,7 +258,7 @@ class Workshop:
         return rows, facts
 
     def facts(self, method: Method, start: Start, training: Training, rows: Encoded) -> Facts:
-        """What the method may know, and the budget in optimizer steps; raises ConfigError for documents beyond a model's positions."""
+        """What the method may know, and the budget in optimizer steps; raises as `fits.check` does."""
         per_epoch = -(-len(rows) // training.batch_size)
         steps = training.steps or (training.epochs or 3) * per_epoch
         if training.tokens:
@@ -256,11 +267,8 @@ class Workshop:
         teacher = self.recipe.teacher if method.uses_teacher else None
         if teacher and teacher.model:
             shapes["teacher"] = open_config(teacher.model)
-        places = int(rows.ragged["position_ids"].max()) + 1 if "position_ids" in rows.ragged else 0
-        for role, shape in shapes.items():
-            if places > (most := getattr(shape, "max_position_embeddings", None) or places):
-                why = f"the longest document fills {places} positions of a row and the {role} has {most}; take {most} or fewer"
-                raise ConfigError([("task.tokens", why)])
+        together = shapes if "token" in self.task.outputs.values() else {"student": start.model.config}
+        words = fits.check(self.task, rows, together, start.tokenizer)
         known = {role: anatomy.shape(c) for role, c in shapes.items() if anatomy.body(c).model_type in anatomy.STACKS}
         return Facts(
             steps=steps,
@@ -274,6 +282,7 @@ class Workshop:
             labels=len(self.data.labels),
             mask_token=getattr(start.tokenizer, "mask_token_id", None),
             special_tokens=tuple(getattr(start.tokenizer, "all_special_ids", ())),
+            words=words,
             echoes=anatomy.echoes(start.model.config),
             tokenized=self.task.tokenized,
         )

@@ -13,21 +13,29 @@ from transformers import GenerationConfig, LogitsProcessor
 class _Drawn(LogitsProcessor):
     """Gumbel noise on tempered logits, so that the largest is a draw from their softmax; temperature 0 adds none."""
 
-    def __init__(self, draws: Sequence[Generator], temperature: float):
-        self.draws, self.temperature = draws, temperature
+    def __init__(self, draws: Sequence[Generator], temperature: float, words: int | None):
+        self.draws, self.temperature, self.words = draws, temperature, words
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
-        if not self.temperature:
-            return scores
-        noise = torch.stack([torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self.draws])
-        return scores.float() / self.temperature - noise.clamp(min=1e-20).log().to(scores.device)
+        known = scores[:, : self.words]
+        if self.temperature:
+            noise = torch.stack([torch.empty(known.shape[-1]).exponential_(generator=g) for g in self.draws])
+            known = known.float() / self.temperature - noise.clamp(min=1e-20).log().to(scores.device)
+        return torch.nn.functional.pad(known, (0, scores.shape[-1] - known.shape[-1]), value=-torch.inf)
 
 
 @torch.no_grad()
 def continuations(
-    model: Any, prompts: Sequence[Tensor], lengths: Sequence[int], draws: Sequence[Generator], temperature: float = 1.0
+    model: Any,
+    prompts: Sequence[Tensor],
+    lengths: Sequence[int],
+    draws: Sequence[Generator],
+    temperature: float = 1.0,
+    words: int | None = None,
 ) -> list[Tensor]:
     """For each prompt (tokens,) so many new tokens as `lengths` says, or fewer where the model's end token comes, which is kept.
+
+    With `words`, the vocabulary's first so many alone are written.
 
     Each prompt draws from its own generator; those of one row may share one, and then draw in turn.
     """
@@ -43,7 +51,7 @@ def continuations(
     model.generation_config = GenerationConfig(eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0)
     try:
         made = model.generate(
-            ids, attention_mask=mask, max_new_tokens=max(lengths), do_sample=False, logits_processor=[_Drawn(draws, temperature)]
+            ids, attention_mask=mask, max_new_tokens=max(lengths), do_sample=False, logits_processor=[_Drawn(draws, temperature, words)]
         )
     finally:
         model.generation_config = own

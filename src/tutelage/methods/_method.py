@@ -45,6 +45,8 @@ class Facts:
     """Number of the tokenizer's mask token."""
     special_tokens: tuple[int, ...] = ()
     """Numbers of the tokenizer's special tokens."""
+    words: int | None = None
+    """Classes of the vocabulary that student and teacher share, where their output layers are of different widths; else None."""
     echoes: Mapping[int, int] = dataclasses.field(default_factory=dict)
     """Layers of the student that echo another's attention: echoing layer -> source, 0 the first."""
     tokenized: bool = True
@@ -273,7 +275,8 @@ def over_rows(
             found = f(s, t, kind=rows.kind, allowed=rows.allowed)
             return found if by is None else found * by
 
-        return Term(Tiled(each, states, cast(States | Sparse, theirs.logits), gold=rows.by), rows.unit, weight)
+        told = theirs.logits.compared() if isinstance(theirs.logits, States) else cast(Sparse, theirs.logits)
+        return Term(Tiled(each, states.compared(), told, gold=rows.by), rows.unit, weight)
     total: Any = 0
     for s, t in pairs:
         total = total + s.share * f(s.logits, t.logits, kind=s.kind, allowed=s.allowed).sum()

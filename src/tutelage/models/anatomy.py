@@ -7,9 +7,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..rows import OutputLayer
 
 STACKS = {
     "bert": "encoder.layer",
@@ -203,12 +205,54 @@ def narrowed_output(model: Any, places: Tensor | None) -> Iterator[None]:
         hook.remove()
 
 
-def output_weight(model: Any) -> Tensor:
-    """The weight (vocabulary, width) of a language model's output layer. Raises ModelError for one with a bias or none."""
+def output_layer(model: Any) -> OutputLayer:
+    """How a language model makes logits from its last hidden states, by what its configuration says.
+
+    Raises ModelError for a model without a layer over its vocabulary.
+    """
     layer = model.get_output_embeddings()
-    if not isinstance(layer, nn.Linear) or layer.bias is not None:
-        raise ModelError(f"{type(model).__name__}: has no output layer over its vocabulary without a bias; name a causal language model")
-    return layer.weight
+    if not isinstance(layer, nn.Linear):
+        raise ModelError(f"{type(model).__name__}: has no output layer over its vocabulary; name a causal language model")
+    scale = float(getattr(model.config, "logit_scale", None) or 1.0) / float(getattr(model.config, "logits_scaling", None) or 1.0)
+    return OutputLayer(layer.weight, layer.bias, scale, getattr(model.config, "final_logit_softcapping", None))
+
+
+@torch.no_grad()
+def check_language_model(model: Any) -> None:
+    """Raise ModelError where a model's logits are not its output layer's, or where it lets packed documents see each other.
+
+    Two short documents go through the model alone, and packed into one row as training has them.
+    """
+    was, family = model.training, model.config.model_type
+    model.eval()
+    layer, device = output_layer(model), next(model.parameters()).device
+    size = min(len(layer), model.get_input_embeddings().weight.shape[0])
+    ids = (torch.arange(3, 12, device=device) * 7919) % size
+    places = torch.cat([torch.arange(n, device=device) for n in PROBES])
+    try:
+        alone = [model(input_ids=part[None], use_cache=False).logits[0] for part in ids.split(PROBES)]
+        packed = model.base_model(input_ids=ids[None], position_ids=places[None], use_cache=False)["last_hidden_state"][0]
+        apart = [model.base_model(input_ids=part[None], use_cache=False)["last_hidden_state"][0] for part in ids.split(PROBES)]
+        found = [_alike(layer(torch.cat(apart)), torch.cat(alone)), _alike(layer(packed), torch.cat(alone))]
+    except (TypeError, KeyError, ValueError, RuntimeError, AttributeError):
+        found = [False]
+    finally:
+        model.train(was)
+    if not found[0]:
+        why = "more stands between their last hidden states and their logits than a layer, a scale and a cap"
+    elif not found[1]:
+        why = "they let documents of one row see each other"
+    else:
+        return
+    raise ModelError(f"language models of type '{family}' cannot be trained or scored on packed rows: {why}; name one of another family")
+
+
+PROBES = [5, 4]
+"""Tokens of the two documents that a language model is checked with."""
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-3 * theirs.abs().max())
 
 
 def head(model: Any, labels: int) -> nn.Linear:

@@ -173,7 +173,7 @@ class Language(Task):
             keep, sums, likeliest = target > 0, torch.zeros(3), []
             gold = target[keep] + NO_TARGET
             for rows, wanted in zip(states[keep].split(TILE), gold.split(TILE), strict=True):
-                logits = torch.nn.functional.linear(rows, seen.head).float()  # type: ignore[arg-type]
+                logits = seen.head(rows).float()  # type: ignore[misc]
                 loss = losses.label_loss(logits, wanted, kind="choice").sum()
                 likeliest.append(logits.argmax(-1))
                 sums += torch.stack([loss, (likeliest[-1] == wanted).sum(), torch.tensor(len(wanted))]).cpu()
