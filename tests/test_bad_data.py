@@ -89,6 +89,14 @@ FILES = [
         "a.jsonl", lines({"text": "x", "label": [0, 1, 1]}), {"target": "labels"},
         "line 1: column 'label' names a label twice (['0', '1', '1']); flags of 0 and 1 need task.labels for their names",
     ),
+    ("a.csv", "text,label\nx,\"['a', 'b']\"\ny,['c']\n", {"target": "labels"}, "holds a list written as text, \"['a', 'b']\" in 2 of"),
+    ("a.csv", 'text,label\nx,"[0, 1]"\ny,a\n', {"target": "labels"}, "row 1: column 'label' holds a list written as text, '[0, 1]'"),
+    (
+        "a.csv", 'text,label\nx,"bad, common"\ny,bad\n', {"target": "labels"},
+        "row 1: column 'label' holds several labels parted by ',', 'bad, common'; write a|b, or lists in JSONL, or say task.separator=','",
+    ),
+    ("a.csv", "text,label\nx,bad;common\ny,good;bad\n", {"target": "labels"}, "'bad;common' in 2 of 2 rows, first in row 1; write a|b, or"),
+    ("a.csv", "text,label\nx,['a']\ny,['b']\n", {}, "holds lists written as text, such as \"['a']\" in 2 of 2 rows"),
     ("a.jsonl", lines(*({"text": f"x {i}", "label": []} for i in range(40))), {"target": "labels"}, "no training row has a label; is"),
 ]  # fmt: skip
 
@@ -259,6 +267,21 @@ def test_a_whole_table_is_read_with_every_column(tmp_path):
     assert _tables.read(tmp_path / "a.csv") == {"no": ["0.25", "1"], "yes": ["0.75", "0"]}
     (tmp_path / "a.jsonl").write_text(lines({"no": 0.5, "yes": 0.5}))
     assert _tables.read(str(tmp_path / "a.jsonl")) == {"no": [0.5], "yes": [0.5]}
+
+
+def test_labels_of_several_words_are_no_lists(tmp_path):
+    rows = "".join(f'row {i} of text,"{("Rome, Italy", "Bonn, Germany")[i % 2]}"\n' for i in range(40))
+    (tmp_path / "a.csv").write_text("text,label\n" + rows)
+    assert classify(data=str(tmp_path / "a.csv"), target="labels").load().labels == ("Bonn, Germany", "Rome, Italy")
+    (tmp_path / "b.csv").write_text("text,label\n" + rows.replace("Rome, ", "Bonn, ").replace('"Bonn, Germany"', "Bonn"))
+    assert classify(data=str(tmp_path / "b.csv"), target="labels", separator=",").load().labels == ("Bonn", "Italy")
+
+
+def test_labels_that_differ_in_case_alone_are_noted(tmp_path):
+    (tmp_path / "a.csv").write_text(GOOD + "".join(f"more {i} of it,A\n" for i in range(40)))
+    data = classify(data=str(tmp_path / "a.csv")).load()
+    assert data.labels == ("A", "a", "b")
+    assert "labels 'A' and 'a' differ in case or blanks alone; each is a label of its own, write them alike if they are one" in data.notes
 
 
 QUOTED = [

@@ -353,9 +353,14 @@ def test_documents_of_every_form(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\ntwo")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"three"))
     (tmp_path / "c.jsonl").write_text('{"text": "four", "other": 1}\n{"text": ""}\n{"other": 2}\n')
-    assert _corpus.documents(str(tmp_path)) == ["one\n\ntwo", "three"]
-    assert _corpus.documents(str(tmp_path / "c.jsonl")) == ["four"]
+    assert _corpus.documents(str(tmp_path)).texts == ["one\n\ntwo", "three"]
+    found = _corpus.documents(str(tmp_path / "c.jsonl"))
+    assert found.texts == ["four"] and found.rows == [1]
+    assert found.note == "c.jsonl: 2 of 3 lines have no text in column 'text' and are left out, first line 2"
     assert len(_corpus.documents("imdb")) == 25000
+    (tmp_path / "g.jsonl").write_text('{"text": "four"}\n{"text": 5}\n')
+    with pytest.raises(DataError, match="line 2: column 'text' holds a number, which is not text"):
+        _corpus.documents(str(tmp_path / "g.jsonl"))
     (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"three" * 99)[:20])
     (tmp_path / "e.txt").write_text("  ")
     for name, sentence in (
@@ -438,7 +443,7 @@ def test_the_surgery_puts_refitted_projections_in(small, tmp_path):
     student = EchoAttention(plan=str(tmp_path / "plan.json"))(model)
     assert not torch.equal(student.model.layers[1].self_attn.o_proj.weight, model.model.layers[1].self_attn.o_proj.weight)
     assert torch.equal(student.model.layers[2].self_attn.o_proj.weight, model.model.layers[2].self_attn.o_proj.weight)
-    many = samples.samples(_corpus.documents(str(small / "text.txt")), parts.tokenizer(), 32, 6, skip=2)
+    many = samples.samples(_corpus.documents(str(small / "text.txt")).texts, parts.tokenizer(), 32, 6, skip=2)
     with torch.no_grad():
         found = F.cross_entropy(student(many).logits[:, :-1].flatten(0, 1), many[:, 1:].flatten())
     assert np.isclose(losses["refit"], float(found), rtol=1e-4)

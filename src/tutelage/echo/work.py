@@ -142,7 +142,10 @@ class _Desk:
 
     def __init__(self, name: str, look: dict[str, Any], threads: int | None, talk: Talk | None):
         self.name, self.look, self.talk = name, look, talk or Talk()
-        self.texts = _corpus.documents(look["data"], look["column"])
+        found = _corpus.documents(look["data"], look["column"])
+        self.texts = found.texts
+        if found.note:
+            self.talk.say(found.note)
         self.machine = Machine(threads)
         self.loaded: Loaded = open_model(name, {}, auto=LANGUAGE)
         config = self.loaded.model.config

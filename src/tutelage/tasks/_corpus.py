@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 from .. import textfiles
 from ..errors import DataError
 from . import _sources, _tables
+from ._parts import Part
 
 PLAIN = (".txt", ".text", ".md", ".raw", ".tokens")
 
 
-def documents(data: str, column: str = "text") -> list[str]:
+def documents(data: str, column: str = "text") -> Part:
     """The texts that `data` names, none empty: a plain file is one document, a table has one a row, a folder one a file.
 
-    Plain files may be gzipped. Raises DataError for what is missing, unreadable, or without text.
+    Plain files may be gzipped. Rows of a table without text are left out and noted. Raises DataError for what is missing, unreadable,
+    without text, or holds something else than text.
     """
     path = Path(data).expanduser()
     if comes_along(data):
-        return _sources.movies(data).parts["train"]().texts
+        return dataclasses.replace(_sources.movies(data).parts["train"](), labels=None)
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file() and is_plain(f))
-        out = [textfiles.content(f) for f in files]
+        found = Part([textfiles.content(f) for f in files], None, None, list(range(1, len(files) + 1)), data)
         if not files:
             raise DataError(f"{path}: holds no text files ({', '.join(PLAIN)})")
     elif is_plain(path):
-        out = [textfiles.content(path)]
+        found = Part([textfiles.content(path)], None, None, [1], data)
     else:
         if not path.exists() and not _tables.is_table(path):
             known = ", ".join((*_sources.MOVIES, "a text file", "a table", "a folder of text files"))
             raise DataError(f"no text '{data}'{_sources.near(data, _sources.MOVIES)} ({known})")
-        table = _tables.read_table(path, {"column": column})
-        out = [t for t in table.columns[column] if isinstance(t, str)]
-    out = [text for text in out if text.strip()]
-    if not out:
+        found = _rows(_tables.read_table(path, {"column": column}), column)
+    if not any(text.strip() for text in found.texts):
         raise DataError(f"{data}: holds no text")
-    return out
+    return found.take([i for i, text in enumerate(found.texts) if text.strip()])
+
+
+def _rows(table: _tables.Table, column: str) -> Part:
+    """A document a row that has text; the note tells how many have none."""
+    values, what = table.columns[column], _tables.word(table.path)
+    full = [i for i, one in enumerate(values) if not _tables.is_missing(one)]
+    first = next((row for row, one in zip(table.rows, values, strict=True) if _tables.is_missing(one)), None)
+    lost = f"{Path(table.path).name}: {len(values) - len(full)} of {len(values)} {what}s have no text in column '{column}' and are left out"
+    notes = [table.note, f"{lost}, first {what} {first}" if first else ""]
+    kept = dataclasses.replace(table, columns={column: [values[i] for i in full]}, rows=[table.rows[i] for i in full])
+    return Part(_tables.texts(kept, column), None, None, kept.rows, table.path, "; ".join(filter(None, notes)))
 
 
 def comes_along(data: str) -> bool:

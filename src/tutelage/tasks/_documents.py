@@ -28,7 +28,7 @@ def parts_of(task: Any, read: Callable[[str], Part]) -> tuple[dict[str, Part], l
     """
     parts = {"train": read(task.train or task.data or "")}
     parts |= {name: read(own) for name in ("dev", "test") if (own := getattr(task, name))}
-    notes = leaks(parts, "a document")
+    notes = [*(part.note for part in parts.values() if part.note), *leaks(parts, "a document")]
     if shares := missing_shares(task, parts):
         whole = parts["train"]
         if len(whole) < 20:

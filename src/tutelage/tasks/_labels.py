@@ -37,6 +37,9 @@ def cells(table: Table, column: str, target: Target, separator: str, known: Sequ
     lists = [i for i, v in enumerate(values) if not isinstance(v, str | int | float | bool)]
     if lists:
         raise table.fault(column, f"holds a {type(values[lists[0]]).__name__}; lists of labels need task.target=labels", lists)
+    written = [i for i, v in enumerate(values) if _is_list(v)]
+    if len(written) == len(values):
+        raise table.fault(column, f"holds lists written as text, such as {values[0]!r}", written, "several labels need task.target=labels")
     return [name(v) for v in values]
 
 
@@ -48,7 +51,7 @@ def name(value: Any) -> str:
 def _number(value: Any) -> float | None:
     try:
         made = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return made if math.isfinite(made) else None
 
@@ -63,6 +66,7 @@ def _several(table: Table, column: str, values: list[Any], separator: str, known
         odd = [i for i, v in enumerate(values) if not isinstance(v, list | tuple)]
         raise table.fault(column, "holds a single value where other rows hold lists", odd)
     if not listed:
+        _check_separator(table, column, [str(v) for v in values], separator)
         rows = [[name(x) for x in str(v).split(separator) if x.strip()] for v in values]
     elif known and not {"0", "1"} & set(known) and all(x in (0, 1) for v in values for x in v) and any(values):
         wrong = [i for i, v in enumerate(values) if len(v) != len(known)]
@@ -76,6 +80,36 @@ def _several(table: Table, column: str, values: list[Any], separator: str, known
     if twice:
         raise table.fault(column, f"names a label twice ({rows[twice[0]]}); flags of 0 and 1 need task.labels for their names", twice)
     return rows
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > 1 and value.strip()[:1] + value.strip()[-1:] in ("[]", "()", "{}")
+
+
+def _check_separator(table: Table, column: str, values: list[str], separator: str) -> None:
+    """Raise DataError for cells that hold several labels in another way than with the separator: lists written as text, and names
+    parted by a comma or a semicolon, which show where parts of one cell stand in another too."""
+    mend = f"write a{separator}b, or lists in JSONL"
+    written = [i for i, v in enumerate(values) if _is_list(v)]
+    if written:
+        raise table.fault(column, f"holds a list written as text, {values[written[0]]!r}", written, mend)
+    if any(separator in v for v in values):
+        return
+    for mark in {",", ";"} - {separator}:
+        parts = Counter(part.strip() for v in set(values) for part in set(v.split(mark)))
+        odd = [i for i, v in enumerate(values) if mark in v and any(parts[part.strip()] > 1 for part in v.split(mark))]
+        if odd:
+            what = f"holds several labels parted by '{mark}', {values[odd[0]]!r}"
+            raise table.fault(column, what, odd, f"{mend}, or say task.separator='{mark}'")
+
+
+def alike(known: Sequence[str]) -> list[str]:
+    """A sentence for labels whose names differ in case or blanks alone."""
+    found: dict[str, list[str]] = {}
+    for label in known:
+        found.setdefault(" ".join(label.casefold().split()), []).append(label)
+    names = [" and ".join(f"'{label}'" for label in labels) for labels in found.values() if len(labels) > 1]
+    return [f"labels {same} differ in case or blanks alone; each is a label of its own, write them alike if they are one" for same in names]
 
 
 def order(values: Iterable[str]) -> tuple[str, ...]:

@@ -30,11 +30,11 @@ class Table:
     note: str = ""
     """What a user should hear of how the file was read."""
 
-    def fault(self, column: str, what: str, at: Sequence[int]) -> DataError:
-        """A sentence about the rows numbered `at` (from 0) of a column."""
+    def fault(self, column: str, what: str, at: Sequence[int], mend: str = "") -> DataError:
+        """A sentence about the rows numbered `at` (from 0) of a column, and what to do."""
         where = f"{self.path}, {word(self.path)} {self.rows[at[0]]}" if len(at) == 1 else self.path
         many = f" in {len(at)} of {len(self.rows)} {word(self.path)}s, first in {word(self.path)} {self.rows[at[0]]}" if len(at) > 1 else ""
-        return DataError(f"{where}: column '{column}' {what}{many}")
+        return DataError(f"{where}: column '{column}' {what}{many}{mend and f'; {mend}'}")
 
 
 def word(path: str) -> str:

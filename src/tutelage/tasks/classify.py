@@ -173,6 +173,7 @@ class Classify(Task):
         if self.kind == "choice" and "f1" in self.metrics and len(known) != 2:
             raise ConfigError([("task.metric", f"f1 is for two classes, here are {len(known)}; take macro_f1")])
         if known:
+            notes += _labels.alike(known)
             have = _labels.counted(parts["train"].labels or ())
             notes += [f"label '{label}' has no training row" for label in known if not have[label]]
         if self.limit is not None and self.limit < len(parts["train"]):

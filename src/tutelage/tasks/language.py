@@ -87,7 +87,9 @@ class Language(Task):
         return Data(splits, (), tuple(notes))
 
     def _part(self, data: str) -> Part:
-        texts = _corpus.chats(data, self.chat) if self.chat else _corpus.documents(data, self.text)
+        if not self.chat:
+            return dataclasses.replace(_corpus.documents(data, self.text), source=data).numbered()
+        texts = _corpus.chats(data, self.chat)
         return Part(texts, None, None, list(range(1, len(texts) + 1)), data).numbered()
 
     def head(self, data: Data) -> dict[str, Any]:
