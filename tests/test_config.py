@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tutelage import config, find, recipe
+from tutelage import config, find, recipe, yamlfiles
 from tutelage.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +28,7 @@ def fault(tree=None, *changes) -> str:
 
 
 def test_numbers_in_exponent_form_are_numbers():
-    assert config.parse("a: 2e-5\nb: 1E3\nc: -1.5e+2\nd: 2.0e-5\ne: e5\nf: 12", "here") == {
+    assert yamlfiles.parse("a: 2e-5\nb: 1E3\nc: -1.5e+2\nd: 2.0e-5\ne: e5\nf: 12", "here") == {
         "a": 2e-5,
         "b": 1e3,
         "c": -150.0,
@@ -114,11 +115,79 @@ def test_yaml_faults_name_line_and_column(tmp_path):
         recipe.load(tmp_path / "none.yaml")
 
 
+YAML = [
+    # what is appended to a recipe, what the sentence says, or the name that is read
+    ("name: 2026-12-01", "name=2026-12-01"),
+    ("name: 2026-13-45", "name=2026-13-45"),
+    ("x: &x {name: merged}\n<<: *x\n<<: *x", "x: no such setting"),
+    ("name: a\nname: b", "line 6, column 1: 'name' stands twice, first in line 5; leave one out"),
+    ("train: {epochs: 1, epochs: 2}", "line 5, column 20: 'epochs' stands twice, first in line 5; leave one out"),
+    ("seed: !!bool x", "line 5, column 7: 'x' is no value of the type bool; write text in quotes"),
+    ("name: !!timestamp x", "line 5, column 7: 'x' is no value of the type timestamp"),
+    ("name: !!set {a}", "line 5, column 7: what stands here is no value of the type set"),
+    ("name: !!binary aGk=", "line 5, column 7: 'aGk=' is no value of the type binary"),
+    ("name: !!python/object:os.system x", "line 5, column 7: not YAML: could not determine a constructor for the tag"),
+    ("name: &a [*a]", "line 5, column 7: an alias stands within the value that it names"),
+    ("seed: " + "9" * 5000, "line 5, column 7: '9999999999999999999999999999999999999999' is no value of the type int"),
+    ("seed: " + "9" * 30, "line 5, column 7: holds a whole number beyond 64 bits; write it as text"),
+    ("name: " + "[" * 2000 + "]" * 2000, "values stand more than 100 deep within each other; write settings flat"),
+    ("name: " + "{a: " * 150 + "1" + "}" * 150, "values stand more than 100 deep within each other; write settings flat"),
+    ("name:\n  " + "- " * 5000, "values stand more than 100 deep within each other; write settings flat"),
+    ("name: '\0'", "line 5: holds a NUL (U+0000), which is no text"),
+    ("#" * 600_000, "settings have 524,288 at most"),
+    ("".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}' if i else 'x'] * 9)}]\n" for i in range(12)), "holds more than 100,000 values, those"),
+    ("".join(f"x{i}: &x{i} {{<<: [{', '.join([f'*x{i - 1}' if i else '{a: 1}'] * 9)}]}}\n" for i in range(12)), "more than 100,000 values"),
+]
+
+
+@pytest.mark.parametrize(("more", "says"), YAML, ids=[says[:50] for _, says in YAML])
+def test_what_yaml_can_say_beyond_plain_values_is_one_sentence_in_bounded_time(more, says, tmp_path):
+    path = tmp_path / "r.yaml"
+    own = "task: {data: rotten_tomatoes}\nmethod: finetune\nstudent: {model: minilm}\nseed: 1\n"
+    path.write_text((own if "seed: " not in more else own.replace("seed: 1", "threads: 1")) + more)
+    begun = time.process_time()
+    if says.startswith("name="):
+        assert recipe.load(path).name == says.removeprefix("name=")
+    else:
+        with pytest.raises(ConfigError) as found:
+            recipe.load(path)
+        assert says in str(found.value) and "\n" not in str(found.value)
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("task.text=text #1", "task.text=text #1: YAML takes '#1' for a comment; put the value in quotes"),
+        ("task.text=#1", "task.text=#1: YAML takes '#1' for a comment; put the value in quotes"),
+        ("method=.x", "method.kind: '.x' is no dotted path of a module, such as my_lab.my_method"),
+        ("task.kind=../x", "task.kind: '../x' is no dotted path of a module"),
+        ("method.kind=0", "method: needs a 'kind', for example {kind: ...}; got {'kind': 0"),
+        ("method=", "method: needs a 'kind', for example {kind: ...}; got None"),
+        ("compare=kd", "compare: must be a list; got 'kd'"),
+        ("task.data=a\0b", "not YAML: unacceptable character #x0000"),
+    ],
+)
+def test_a_change_that_yaml_or_a_part_cannot_take_is_one_sentence(change, says):
+    message = fault(None, change)
+    assert says in message and "\n" not in message
+
+
+def test_a_change_in_quotes_may_hold_what_begins_a_comment():
+    assert recipe.load(BASE, ["task.data=a.csv", "task.text='text #1'"]).task.text == "text #1"
+    assert recipe.load(BASE, ["task.data=a#b.csv"]).task.data == "a#b.csv"
+
+
+def test_a_tree_of_other_than_plain_values_is_refused():
+    with pytest.raises(ConfigError, match="settings are texts, numbers, lists and mappings of these; object of type set is not"):
+        recipe.load({**BASE, "name": {1}})
+
+
 def test_settings_survive_dump_and_read():
     made = recipe.load(
         BASE, ["train.learning_rate=2e-5", "compare=[finetune]", "search={learning_rates: [1e-5, 2e-5]}", "train.learning_rate=5e-5"]
     )
-    again = recipe.load(config.parse(config.text(made), "text"))
+    again = recipe.load(yamlfiles.parse(config.text(made), "text"))
     assert again == made and config.dump(again) == config.dump(made)
 
 

@@ -19,7 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tutelage import catalogue, config, find, recipe
+from tutelage import catalogue, config, find, recipe, yamlfiles
 from tutelage.cli import main
 from tutelage.study import plan
 
@@ -130,7 +130,7 @@ def test_every_page_in_docs_is_on_the_map(page):
 
 @pytest.mark.parametrize(("page", "text"), [p for p in fenced("yaml") if p.values[1].startswith("# recipe")])
 def test_every_recipe_in_the_docs_is_accepted(page, text):
-    recipe.load(config.parse(text, name_of(page)))
+    recipe.load(yamlfiles.parse(text, name_of(page)))
 
 
 @pytest.mark.parametrize(("page", "text"), [p for p in fenced("yaml") if p.values[1].startswith("base:")])

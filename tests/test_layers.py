@@ -14,7 +14,7 @@ import tutelage
 
 ROOT = Path(tutelage.__file__).parent
 LAYERS = [
-    {"errors", "find", "config", "seeds", "records", "textfiles", "late", "splitting", "database"},
+    {"errors", "find", "config", "seeds", "records", "textfiles", "yamlfiles", "late", "splitting", "database"},
     {"rows", "losses", "slopes", "schedules", "cited", "coref"},
     {"methods", "tasks", "surgery", "models", "recipe"},
     {"report", "catalogue"},

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from .errors import ConfigError
+from . import textfiles, yamlfiles
+from .errors import ConfigError, DataError
 from .find import KINDS, find, near
 
 T = TypeVar("T")
@@ -54,32 +54,15 @@ def settings(cls: type[T]) -> type[T]:
     return made
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose `2e-5` is a number."""
-
-
-_EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
-
-
-def parse(text: str, source: str) -> Any:
-    """Parse YAML text; a syntax fault names the source, line and column."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        raise ConfigError(f"{where}: not YAML: {getattr(fault, 'problem', None) or fault}") from None
-
-
 def read(path: str | Path, what: str = "recipe") -> dict[str, Any]:
     """Read a YAML file that holds one mapping, a recipe unless `what` says otherwise."""
+    if not Path(path).exists():
+        raise ConfigError(f"no {what} file {path}; 'tutelage list recipes' shows the ones at hand")
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"no {what} file {path}; 'tutelage list recipes' shows the ones at hand") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path}: cannot be read as text: {fault}") from None
-    tree = parse(text, str(path))
+        text = textfiles.content(Path(path))
+    except DataError as fault:
+        raise ConfigError(str(fault)) from None
+    tree = yamlfiles.parse(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a {what} is a mapping of settings; found {type(tree).__name__}")
     return tree
@@ -87,12 +70,15 @@ def read(path: str | Path, what: str = "recipe") -> dict[str, Any]:
 
 def override(tree: Mapping[str, Any], changes: Iterable[str], shorthand: Mapping[str, str] | None = None) -> dict:
     """Apply `a.b=value` changes (values are YAML) to a copy of the tree, as `put` does."""
-    out: dict[str, Any] = json.loads(json.dumps(tree))
+    try:
+        out: dict[str, Any] = json.loads(json.dumps(tree))
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise ConfigError(f"settings are texts, numbers, lists and mappings of these; {str(fault).lower()}") from None
     for change in changes:
         key, sign, text = change.partition("=")
         if not sign or not key:
             raise ConfigError(f"'{change}': a change is written key=value, for example train.epochs=2")
-        put(out, key, parse(text, change), shorthand or {})
+        put(out, key, yamlfiles.parse(text, change, comments=False), shorthand or {})
     return out
 
 
@@ -154,7 +140,7 @@ def _value(hint: Any, value: Any, path: tuple[Any, ...], faults: list[tuple[str,
     mark, inner = _mark(hint), _settings_class(hint)
     if mark and mark.many and isinstance(value, list):
         return tuple(_part(mark.kind, one, (*path, i), faults) for i, one in enumerate(value))
-    if mark and not mark.many and value is not None:
+    if mark and not mark.many:
         return _part(mark.kind, value, path, faults)
     if inner and isinstance(value, Mapping):
         return _build(inner, value, path, faults)
@@ -212,18 +198,9 @@ def dump(made: Any) -> Any:
     return made
 
 
-class _Dumper(yaml.SafeDumper):
-    """YAML that this module's loader reads back to equal values."""
-
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", re.sub(r"^(-?\d+)e", r"\1.0e", repr(x))))
-
-
 def text(made: Any) -> str:
     """The settings in full as YAML."""
-    return yaml.dump(dump(made), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yamlfiles.dumped(dump(made))
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:

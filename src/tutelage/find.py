@@ -44,6 +44,8 @@ def find(kind: str, name: str) -> type:
     """
     if "." not in name and name not in names(kind):
         raise ConfigError(f"no {_singular(kind)} '{name}'{near(name, names(kind))} ({', '.join(names(kind))})")
+    if not all(step.isidentifier() for step in name.split(".")):
+        raise ConfigError(f"'{name}' is no dotted path of a module, such as my_lab.my_method")
     try:
         module = importlib.import_module(name if "." in name else f"tutelage.{kind}.{name}")
     except ModuleNotFoundError as fault:

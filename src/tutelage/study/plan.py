@@ -14,7 +14,7 @@ from pydantic import Field
 
 from .. import catalogue, config, records
 from .. import recipe as recipes
-from ..config import Count, Positive, settings
+from ..config import Positive, settings
 from ..errors import ConfigError
 from ..find import near
 from ..recipe import Recipe
@@ -63,7 +63,7 @@ class Claim:
 class Searching:
     """A search instead of a grid: axes are the space, dev decides."""
 
-    trials: Count
+    trials: Annotated[int, Field(ge=1, le=100_000)]
     """Points to try; each trains a student for every seed."""
     sampler: Literal["tpe", "random"] = "tpe"
     """tpe learns from the trials that are finished, so what it tries depends on their order; random does not."""
