@@ -34,7 +34,7 @@ class Moved:
         self.loop._enter(0, None)
         self.loop._refresh(self.loop.stages[0])
         self.student, self.teacher = self.loop.models["student"], self.loop.cast.model(self.loop.stages[0], "teacher")
-        self.batch = self.loop.rows.batch(range(20))
+        self.batch = self.loop.columns.rows.batch(range(20))
         self.ids, self.mask = self.batch.inputs["input_ids"], self.batch.inputs["attention_mask"]
         self.by = self.batch.extra["displacement"]
         self.free = self.mask.bool() & ~torch.isin(self.ids, torch.tensor(SPECIAL))
@@ -53,8 +53,8 @@ class Moved:
 
     def terms(self):
         stage = self.loop.stages[0]
-        see = self.loop.cast.see(stage, stage.turns[0], self.batch, self.loop.rows, None, 0)
-        see.once = self.loop.once
+        see = self.loop.cast.see(stage, stage.turns[0], self.batch, self.loop.columns.rows, None, 0)
+        see.once = self.loop.columns.once
         return stage.turns[0].terms(see)
 
 
@@ -203,7 +203,7 @@ def test_moved_images_stay_in_the_box_and_are_moved_and_mirrored_like_their_orig
     loop = images(tmp_path, **ALL, step_size=0.3).loop()
     loop._enter(0, None)
     loop._refresh(loop.stages[0])
-    task, stored = loop.job.task, loop.rows.batch(range(40))
+    task, stored = loop.job.task, loop.columns.rows.batch(range(40))
     mean, std = (stored.inputs[name][:, :, None, None] for name in ("mean", "std"))
     by = stored.extra["displacement"]
     straight, drawn = task.view(stored), task.view(stored, range(100, 140))

@@ -263,11 +263,11 @@ def test_made_columns_live_for_their_epochs_beside_the_rows_and_what_is_measured
     loop.run()
     assert [e for i, e in enumerate(made) if i == 0 or made[i - 1] != e] == [None, 1, 3]
     assert len(made) == 4 * -(-len(loop.job.train) // 8), "made columns cost no steps, so rows keep their epochs"
-    assert loop.rows.ragged["input_ids"] is loop.job.train.ragged["input_ids"] and loop.rows.gold is loop.job.train.gold
-    by, starts = loop.rows.extra["displacement"], loop.job.train.starts
+    assert loop.columns.rows.ragged["input_ids"] is loop.job.train.ragged["input_ids"] and loop.columns.rows.gold is loop.job.train.gold
+    by, starts = loop.columns.rows.extra["displacement"], loop.job.train.starts
     assert by.shape == (int(starts[-1]), 16)
     lengths = [np.linalg.norm(by[a:b]) for a, b in itertools.pairwise(starts)]
-    assert np.allclose(loop.rows.beside["length"], lengths, atol=1e-6)
+    assert np.allclose(loop.columns.rows.beside["length"], lengths, atol=1e-6)
     first, logged = [row for row in records.rows(tmp_path / "steps.jsonl") if "measures" in row]
     assert first["step"] == len(made) // 4 and logged["measures"] == {"length": pytest.approx(np.mean(lengths)), "factor": 2.0}
 

@@ -110,8 +110,8 @@ def test_greedy_text_of_the_teacher_is_its_own_label(tmp_path):
     bench = Bench(tmp_path, made, Training(steps=2, batch_size=8, precision="float32"), source="auto")
     loop = bench.loop()
     loop.run()
-    assert len(loop.rows) == len(text()) and not loop.rows.labelled.any()
-    batch = loop.rows.batch(np.arange(len(loop.rows)))
+    assert len(loop.columns.rows) == len(text()) and not loop.columns.rows.labelled.any()
+    batch = loop.columns.rows.batch(np.arange(len(loop.columns.rows)))
     with torch.no_grad():
         likely = bench.teacher(**batch.inputs, use_cache=False).logits.argmax(-1)
     keep = batch.extra["target"] > 0

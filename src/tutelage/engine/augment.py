@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from ..methods._method import Made, See
+from ..methods._method import Augment, Made, See
 from ..rows import Batch
 from ..tasks._task import Encoded
 from . import batches
@@ -15,13 +15,44 @@ from .forward import move
 from .machine import Machine
 
 
-def make(
+class Columns:
+    """The training rows with what a method made of them. `rows` are batched; `once` is what holds for all of them alike."""
+
+    def __init__(self, train: Encoded, machine: Machine, dtype: torch.dtype):
+        self.train, self.machine, self.dtype = train, machine, dtype
+        self.rows = train
+        self.once: dict[str, torch.Tensor] = {}
+
+    def make(
+        self, augment: Augment, tables: Callable[[str], torch.Tensor], look: Callable[[Batch], See]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Make all columns anew; what is to be kept on disk for `take`, and the means of what was measured.
+
+        `look` wraps a batch of stored rows for the method.
+        """
+        self.once = {name: value.detach() for name, value in augment.once(tables).items()} if augment.once else {}
+        columns, measures = _all(augment.refresh, look, self.train, self.machine, self.dtype)
+        measures |= {name: float(value) for name, value in self.once.items() if not value.ndim}
+        kept = {f"rows.{k}": v for k, v in columns.items()} | {f"once.{k}": v for k, v in self.once.items()}
+        self.take(kept)
+        return kept, measures
+
+    def take(self, kept: Mapping[str, torch.Tensor]) -> None:
+        """Take up columns as they were kept; none leaves the rows as they are."""
+        columns = below(kept, "rows.")
+        self.rows = encoded(self.train, columns) if columns else self.train
+        self.once = {name: value.to(self.machine.device) for name, value in below(kept, "once.").items()}
+
+
+def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _all(
     refresh: Callable[[See], Made], look: Callable[[Batch], See], rows: Encoded, machine: Machine, dtype: torch.dtype
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """New columns of all rows in row order, those of a token end to end, and the means of what was measured.
-
-    `look` wraps a batch for the method.
-    """
+    """New columns of all rows in row order, those of a token end to end, and the means of what was measured."""
     parts: dict[str, list[torch.Tensor]] = {}
     measured: dict[str, list[torch.Tensor]] = {}
     place: list[int] = []

@@ -49,9 +49,7 @@ class Loop:
         self.checkpoints = Checkpoints(job.folder / "checkpoints", job.folder / LOG, lambda text: job.talk.say(f"{job.title}: {text}"))
         self.state = State()
         self.optimizers: dict[int, torch.optim.Optimizer] = {}
-        self.rows = job.train
-        """The training rows, with what the method made of them."""
-        self.once: dict[str, torch.Tensor] = {}
+        self.columns = augment.Columns(job.train, self.machine, self.dtype)
         self.order: list[np.ndarray] = []
         self.planned: tuple[int, int] | None = None
         self.log: records.Log | None = None
@@ -104,7 +102,7 @@ class Loop:
             self.optimizers = {i: optim.build(self.cast.parameters(turn), self.job.training) for i, turn in enumerate(stage.turns)}
         if tensors is not None:
             self._put_back(tensors)
-        self._have(self._kept(state.augmented["file"]) if state.augmented and stage.augment else {})
+        self.columns.take(self._kept(state.augmented["file"]) if state.augmented and stage.augment else {})
         self.cast.enter(stage)
         if tensors is None:
             self._say(stage)
@@ -131,7 +129,7 @@ class Loop:
                 own, training = stream(job.seed, "rows", stage.name), job.training
                 self.order = batches.epoch(job.train.lengths, training.batch_size, bucket=training.bucket, seed=own, number=state.epoch)
                 self.planned = planned
-            self._step(stage, self.rows, self.order[state.position])
+            self._step(stage, self.columns.rows, self.order[state.position])
             state.step, state.position, state.total = state.step + 1, state.position + 1, state.total + 1
             if epoch_over := state.position == len(self.order):
                 state.epoch, state.position = state.epoch + 1, 0
@@ -162,7 +160,7 @@ class Loop:
             batch = job.task.view(move(encoded.batch(chunk), self.machine.device), by_row(drawn, chunk) if job.task.varies else None)
             with self.machine.autocast(self.dtype):
                 see = self.cast.see(stage, turn, batch, encoded, self._progress(stage), seed)
-                see.once = self.once
+                see.once = self.columns.once
                 terms = turn.terms(see)
             if split := [name for name, term in terms.items() if term.scope == "step" and not whole]:
                 why = f"term '{split[0]}' compares the examples of a step, which cannot be split"
@@ -297,14 +295,14 @@ class Loop:
 
     def _put_back(self, tensors: dict[str, torch.Tensor]) -> None:
         for role, model in self.models.items():
-            if own := _below(tensors, f"role.{role}."):
+            if own := augment.below(tensors, f"role.{role}."):
                 model.load_state_dict(own)
-        if own := _below(tensors, "maps."):
+        if own := augment.below(tensors, "maps."):
             self.maps.load_state_dict(own)
         for number, optimizer in self.optimizers.items():
-            if own := _below(tensors, f"optimizer.{number}."):
+            if own := augment.below(tensors, f"optimizer.{number}."):
                 optim.restore(optimizer, own)
-        self.losses = {n: list(v.unbind()) for n, v in _below(tensors, "losses.").items()}
+        self.losses = {n: list(v.unbind()) for n, v in augment.below(tensors, "losses.").items()}
 
     def _refresh(self, stage: Stage) -> None:
         """At the start of an epoch: make the method's columns anew when their life is over."""
@@ -315,36 +313,21 @@ class Loop:
             return
         torch.manual_seed(stream(job.seed, "augment", stage.name, state.epoch))
         self.cast.rest()
-        once = {name: value.detach() for name, value in made.once(self.cast.tables(stage)).items()} if made.once else {}
         seed = stream(job.seed, "augment rows", stage.name, state.epoch)
 
         def look(batch: Batch) -> See:
             see = self.cast.see(stage, NOBODY, job.task.view(batch), job.train, self._progress(stage), seed)
-            see.stored, see.once = batch, once
+            see.stored, see.once = batch, self.columns.once
             return see
 
-        columns, measures = augment.make(made.refresh, look, job.train, self.machine, self.dtype)
-        measures |= {name: float(value) for name, value in once.items() if not value.ndim}
+        tensors, measures = self.columns.make(made, self.cast.tables(stage), look)
         name = f"rows-{state.stage}-{state.epoch:06d}.safetensors"
-        tensors = {f"rows.{k}": v for k, v in columns.items()} | {f"once.{k}": v for k, v in once.items()}
         self._keep(name, tensors)
         state.augmented = {"file": name, "epoch": state.epoch}
-        self._have(tensors)
         if measures and self.log:
             self.log.add({"step": state.total, "stage": stage.name, "losses": {}, "measures": measures})
         if said := made.report(measures):
             job.talk.say(f"{job.title}: {said}")
-
-    def _have(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take up what the method made of the rows, as it is kept on disk."""
-        columns = _below(tensors, "rows.")
-        self.rows = augment.encoded(self.job.train, columns) if columns else self.job.train
-        self.once = {name: value.to(self.machine.device) for name, value in _below(tensors, "once.").items()}
-
-
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _judged(stage: Stage) -> str:
