@@ -117,6 +117,17 @@ def test_the_first_admin_is_made_on_the_command_line(tmp_path):
     assert "there is no account 'Bob'" in call("Bob", "--new-password").stderr
     kept = Store(tmp_path / "a.db")
     assert people_of.who(kept, people_of.log_in(kept, "Ada", "another long word")).role == "admin"
+    assert call("Ada", "--change", "--role", "annotator").stdout == "Ada is annotator\n"
+    assert people_of.who(kept, people_of.log_in(kept, "Ada", "another long word")).role == "annotator"
+    assert call("Ada", "--close").stdout == "the account of Ada is closed\n"
+    assert call("Ada", "--open").stdout == "the account of Ada is open\n"
+    for words, sentence in (
+        (["--change"], "--change: gives an account another role; name it with --role"),
+        (["--close", "--role", "admin"], "--role: has no effect beside --close"),
+        (["--close", "--new-password"], "--close: is another change than --new-password"),
+    ):
+        done = call("Ada", *words)
+        assert done.exit_code == 2 and sentence in done.stderr
 
 
 def test_from_passages_to_an_answer_with_its_quotes(server, tmp_path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from postgres import postgres  # noqa: F401
 from test_citations import RECORD
 
-from tutelage.answers import judging, outcomes
+from tutelage.answers import adjudicating, judging, outcomes
 from tutelage.answers.judging import Refused, Rules, Word
 from tutelage.answers.store import Store
 from tutelage.answers.tables import Answer, Base, Judgement, Lease, Person
@@ -181,6 +182,98 @@ def test_a_lease_that_expired_gives_its_place_to_others(store, monkeypatch):
     assert judging.take_next(store, quick, rules) is None
 
 
+def test_a_lease_of_a_clock_that_ran_ahead_ends_as_one_made_now(store, monkeypatch):
+    store.take(questions(1))
+    fast, other = people(store, 2)
+    rules = Rules(overlap=1, lease=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(judging, "now", lambda: now() + datetime.timedelta(days=300))
+        answer = judging.take_next(store, fast, rules)
+    assert judging.take_next(store, other, rules) is None, "it holds for a lease's time from now"
+    monkeypatch.setattr(judging, "now", lambda: now() + datetime.timedelta(seconds=61))
+    assert judging.take_next(store, other, rules) == answer
+
+
+def test_words_of_a_lease_whose_place_others_filled_are_withdrawn_and_can_be_taken_back(store, monkeypatch):
+    store.take(questions(1))
+    slow, quick, third = people(store, 3)
+    rules, later = Rules(overlap=2, lease=60), now()
+    monkeypatch.setattr(judging, "now", lambda: later)
+    answer = judging.take_next(store, slow, rules)
+    words = whole(store, answer, 0)
+    judging.judge(store, slow, answer, words[:2], request(), rules)
+    later += datetime.timedelta(seconds=61)
+    for person in (quick, third):
+        assert judging.take_next(store, person, rules) == answer
+    with pytest.raises(judging.TooLate):
+        judging.judge(store, slow, answer, words, request(), rules)
+    stands = lambda: {person for said in judging.standing(session, answer).values() for person in said}
+    with store.reading() as session:
+        assert stands() == {slow}, "until others have judged it in full"
+    undo = request()
+    assert judging.take_back(store, slow, undo, rules) == answer == judging.take_back(store, slow, undo, rules)
+    with store.reading() as session:
+        assert stands() == set() and len(judging.history(session, answer)) == 4, "taken back though the place is gone, and once"
+    later += datetime.timedelta(seconds=61)
+    judging.judge(store, slow, answer, words[:2], request(), rules)
+    later += datetime.timedelta(seconds=61)
+    for person in (quick, third):
+        judging.take_next(store, person, rules)
+        judging.judge(store, person, answer, whole(store, answer), request(), rules)
+    with store.reading() as session:
+        assert stands() == {quick, third}
+        assert {j.note for j in judging.history(session, answer)[-2:]} == {"others had judged it by then"}
+    assert set(outcomes.settled(store).values()) == {1} and outcomes.disagreements(store) == []
+
+
+def test_a_request_sent_again_with_other_words_or_for_another_answer_is_refused(store):
+    store.take(questions(2))
+    [person] = people(store, 1)
+    first = judging.take_next(store, person)
+    words = whole(store, first)
+    judging.judge(store, person, first, words, "one")
+    second = judging.take_next(store, person)
+    noted = [dataclasses.replace(words[0], note="a thought"), *words[1:]]
+    for answer, other in ((first, whole(store, first, 0)), (first, words[:1]), (first, noted), (second, whole(store, second)), (first, [])):
+        with pytest.raises(Refused, match="was sent before with other words, and those stand"):
+            judging.judge(store, person, answer, other, "one")
+    assert judging.judge(store, person, first, words, "one") is False
+    with store.reading() as session:
+        assert len(judging.history(session, first)) == 3 and not judging.history(session, second)
+
+
+def test_whoever_looked_at_a_dispute_does_not_judge_and_whoever_judged_does_not_look(store):
+    store.take(questions(2))
+    a, b = people(store, 2)
+    chief, other = people(store, 2, "adjudicator")
+    rules = Rules(overlap=3)
+    answer = judging.take_next(store, a, rules)
+    assert judging.take_next(store, b, rules) == judging.take_next(store, chief, rules) == judging.take_next(store, other, rules) - 1
+    with pytest.raises(adjudicating.Undisputed):
+        adjudicating.look(store, chief, answer)
+    judging.judge(store, a, answer, whole(store, answer), request(), rules)
+    judging.judge(store, b, answer, whole(store, answer, 0), request(), rules)
+    words = whole(store, answer, 0)
+    with pytest.raises(adjudicating.Undisputed):
+        adjudicating.settle(store, chief, answer + 1, whole(store, answer + 1), request())
+    assert len(adjudicating.look(store, chief, answer)) == len(adjudicating.look(store, chief, answer)) == 3
+    with pytest.raises(Refused, match="you have seen what others said of this answer"):
+        judging.judge(store, chief, answer, words, request(), rules)
+    assert judging.take_next(store, chief, rules) == answer + 1, "the lease on it is gone, and it comes back no more"
+    with store.writing() as session:
+        session.add(Lease(answer_id=answer, person_id=other, until=now() + datetime.timedelta(minutes=5)))
+    judging.judge(store, other, answer, words[:1], request(), rules)
+    for work in (lambda: adjudicating.look(store, other, answer), lambda: adjudicating.settle(store, other, answer, words, request())):
+        with pytest.raises(Refused, match="you judged this answer yourself"):
+            work()
+    assert adjudicating.settle(store, chief, answer, words[1:], "settled") is True
+    assert adjudicating.settle(store, chief, answer, words[1:], "settled") is False, "sent twice"
+    for again in (words[1:], [*words[:1], Word(None, "attributable", 1)]):
+        with pytest.raises(Refused, match="is not disputed, or not any more"):
+            adjudicating.settle(store, chief, answer, again, request())
+    assert adjudicating.look(store, chief, answer) == [(answer, None, "informative")]
+
+
 def test_a_word_is_the_last_one_and_undo_takes_it_back(store):
     store.take(questions(1))
     [person] = people(store, 1)
@@ -229,8 +322,8 @@ def test_disagreements_are_settled_by_adjudicators_and_exported(store):
     assert (one.informative, one.attributable) == (1, None)
     assert [s.attributable for s in one.sentences] == [1, None]
     with pytest.raises(Refused, match="only adjudicators"):
-        judging.settle(store, a, answer, [Word(words[2].segment, "attributable", 0)], request())
-    judging.settle(store, chief, answer, [Word(words[2].segment, "attributable", 0, note="not said there")], request())
+        adjudicating.settle(store, a, answer, [Word(words[2].segment, "attributable", 0)], request())
+    adjudicating.settle(store, chief, answer, [Word(words[2].segment, "attributable", 0, note="not said there")], request())
     assert outcomes.disagreements(store) == []
     [one] = next(iter(outcomes.export(store))).answers
     assert (one.informative, one.attributable) == (1, 0) and [s.attributable for s in one.sentences] == [1, 0]

@@ -119,6 +119,29 @@ def test_every_question_is_asked_once_by_every_prompt_and_kept_with_its_segments
     assert len(new(store)) == 24
 
 
+def test_a_key_goes_to_this_machine_or_over_https_alone(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-word")
+    here = ("http://127.0.0.1:1/v1", "http://localhost:1/v1", "http://[::1]:1/v1", "https://models.example.org/v1", None)
+    away = ("http://models.example.org/v1", "http://localhost.example.org/v1", "http://127.0.0.1@example.org/v1", "HTTP://10.0.0.1/v1")
+    for url in here:
+        writers.Server("m", url)
+    for url in away:
+        with pytest.raises(ConfigError, match="would go to it in the clear; take https, unset OPENAI_API_KEY") as fault:
+            writers.Server("m", url)
+        assert "sk-secret-word" not in str(fault.value)
+        writers.Server("m", url, in_clear=True)
+    for url in ("localhost:11434", "ftp://x/v1", "http://", "http://a:b:c", "no address"):
+        with pytest.raises(ConfigError, match="is no address; write one such as"):
+            writers.Server("m", url)
+    monkeypatch.setenv("OPENAI_BASE_URL", away[0])
+    with pytest.raises(ConfigError, match="in the clear"):
+        writers.Server("m")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    for url in away:
+        writers.Server("m", url)
+
+
 def test_a_limping_server_is_asked_again(server, store):
     server.script = lambda n: (429, {"error": {"message": "slow down"}}, 0.0) if n % 3 else (200, good(), 0.0)
     facts = collect.collect(store, writers.Server("m", server.url), Plan(prompts=("short",), concurrency=1))

@@ -107,6 +107,8 @@ def test_many_tries_at_once_are_counted(store):
         (" Bob", "admin", PASSWORD, ConfigError, "needs 1 to 100 letters"),
         ("", "admin", PASSWORD, ConfigError, "needs 1 to 100 letters"),
         ("B\nob", "admin", PASSWORD, ConfigError, "without line breaks"),
+        ("B\udcffob", "admin", PASSWORD, ConfigError, "needs 1 to 100 letters"),
+        ("Bob", "admin", PASSWORD + "\udcff", ConfigError, "holds bytes that are no text"),
     ],
 )
 def test_accounts_that_cannot_be(store, name, role, password, fault, sentence):
@@ -117,3 +119,38 @@ def test_accounts_that_cannot_be(store, name, role, password, fault, sentence):
 def test_names_may_be_of_any_script_and_pseudonyms_tell_nothing(store):
     assert people.add(store, "Žofie 李 O'Neil; DROP TABLE", "annotator", PASSWORD) == "person-2"
     assert people.who(store, people.log_in(store, "Žofie 李 O'Neil; DROP TABLE", PASSWORD)).pseudonym == "person-2"
+
+
+def test_a_clock_that_ran_ahead_locks_nobody_out_and_keeps_nobody_in(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(people, "now", lambda: now() + datetime.timedelta(days=300))
+        token = people.log_in(store, "Ada", PASSWORD)
+        for _ in range(people.FAILURES):
+            with pytest.raises(Refused):
+                people.log_in(store, "Ada", "a wrong password")
+    assert people.who(store, token) is None
+    assert people.who(store, people.log_in(store, "Ada", PASSWORD)).name == "Ada"
+
+
+def test_a_new_password_forgets_the_log_ins_that_failed(store):
+    for _ in range(people.FAILURES):
+        with pytest.raises(Refused):
+            people.log_in(store, "Ada", "a wrong password")
+    people.change_password(store, "Ada", PASSWORD + "2")
+    assert people.log_in(store, "Ada", PASSWORD + "2")
+
+
+def test_an_account_is_closed_opened_and_given_another_role(store):
+    token = people.log_in(store, "Ada", PASSWORD)
+    people.change(store, "Ada", role="annotator")
+    assert people.who(store, token).role == "annotator"
+    people.change(store, "Ada", active=False)
+    assert people.who(store, token) is None
+    with pytest.raises(Refused, match="name or password is wrong"):
+        people.log_in(store, "Ada", PASSWORD)
+    people.change(store, "Ada", active=True)
+    assert people.who(store, token) is None and people.log_in(store, "Ada", PASSWORD)
+    with pytest.raises(ConfigError, match="'king' is none of"):
+        people.change(store, "Ada", role="king")
+    with pytest.raises(DataError, match="there is no account 'Bob'"):
+        people.change(store, "Bob", active=False)

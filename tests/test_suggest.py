@@ -48,7 +48,7 @@ def test_what_a_model_suggested_is_shown_and_kept_with_the_judgement(store):  # 
     assert ann.post(where, data={**fresh, "shown": stolen, "sent": uuid.uuid4().hex}).status_code == 422, "nor another answer's"
     chief = enter(app, "cy")
     judge(bob, where, {names[2]: "no"})
-    assert "ann</b>: yes (a model had suggested no)" in chief.get("/disputes/3").text
+    assert "ann</bdi></b>: yes (a model had suggested no)" in chief.get("/disputes/3").text
 
 
 def test_a_fitted_judge_suggests_and_what_is_none_is_refused(tmp_path, store):  # noqa: F811

@@ -51,6 +51,12 @@ def hidden(page, name):
     return html.unescape(re.search(rf'name="{name}" value="([^"]+)"', page.text)[1])
 
 
+def undo_of(page):
+    """The fields of the form that takes words back."""
+    form = page.text[page.text.index('action="/undo"') :]
+    return {name: re.search(rf'name="{name}" value="([^"]+)"', form)[1] for name in ("csrf", "sent")}
+
+
 def log_in(made, name):
     page = made.get("/login")
     done = made.post("/login", data={"name": name, "password": PASSWORD, "door": hidden(page, "door")})
@@ -124,8 +130,8 @@ def test_a_form_that_is_sent_twice_counts_once_and_undo_takes_it_back(app, store
     assert ann.post(where, data=data).status_code == 303
     with store.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Judgement)) == len(names)
-    page = ann.get(next_of(ann))
-    assert ann.post("/undo", data={"csrf": hidden(page, "csrf")}).headers["location"] == where
+    undo = undo_of(ann.get(next_of(ann)))
+    assert ann.post("/undo", data=undo).headers["location"] == ann.post("/undo", data=undo).headers["location"] == where
     assert "checked" not in ann.get(where).text
     with store.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Judgement)) == 2 * len(names), "an event, not a removal"
@@ -214,7 +220,7 @@ def test_headers_hosts_and_limits(app):
     assert made.get("/login", headers={"host": "evil.example"}).status_code == 400
     assert made.post("/login", content=b"x" * (MOST_BYTES + 1)).status_code == 413
     form = {"content-type": "application/x-www-form-urlencoded"}
-    assert made.post("/login", content=(b"x" * 1024 for _ in range(200)), headers=form).status_code == 413, "where no length is told too"
+    assert made.post("/login", content=(b"x" * 1024 for _ in range(1000)), headers=form).status_code == 413, "where no length is told too"
     ann = enter(app, "ann")
     for path in (
         "/static/../app.py",
@@ -236,13 +242,14 @@ def test_hostile_text_is_inert(tmp_path, monkeypatch):
     store.take([hagrid.Question.model_validate(tree)])
     people.add(store, NASTY[:99].strip(), "annotator", PASSWORD)
     people.add(store, "bob", "admin", PASSWORD)
+    people.add(store, "cy", "admin", PASSWORD)
     app = create(store, Rules(overlap=2), secret=b"s" * 32, hosts=["localhost"], secure=False)
-    ann, bob = enter(app, NASTY[:99].strip()), enter(app, "bob")
+    ann, bob, cy = enter(app, NASTY[:99].strip()), enter(app, "bob"), enter(app, "cy")
     where = next_of(ann)
     next_of(bob)
     judge(ann, where, **{"note-informative": NASTY})
     judge(bob, where, {"informative": "no"})
-    for made, path in ((ann, where), (bob, "/disputes"), (bob, where.replace("answers", "disputes")), (bob, "/progress")):
+    for made, path in ((ann, where), (cy, "/disputes"), (cy, where.replace("answers", "disputes")), (cy, "/progress")):
         page = made.get(path)
         assert page.status_code == 200 and "<script>alert" not in page.text and "<img" not in page.text and "49000" not in page.text, path
     assert NASTY in next(iter(outcomes.export(store))).query and any(e["note"] == NASTY for e in outcomes.events(store))
@@ -254,7 +261,9 @@ def test_sql_in_forms_does_nothing(app, store):
     page = ann.get(where)
     data = {"csrf": hidden(page, "csrf"), "sent": hidden(page, "sent"), "informative": "yes'; DROP TABLE judgement; --"}
     assert ann.post(where, data=data).status_code == 409
-    data |= {"informative": "yes", "note-informative": "'); DELETE FROM judgement; --", "attributable-1 OR 1=1": "no"}
+    data |= {"informative": "yes", "note-informative": "'); DELETE FROM judgement; --"}
+    refused = ann.post(where, data={**data, "attributable-1 OR 1=1": "no"})
+    assert refused.status_code == 409 and "has no field" in refused.text
     assert ann.post(where, data=data).status_code == 303
     assert {e["note"] for e in outcomes.events(store)} == {"'); DELETE FROM judgement; --"}
 
@@ -297,6 +306,9 @@ def test_it_serves_beyond_loopback_only_with_a_secret_and_never_an_empty_store(s
     assert not served
     done = run(*here, "--host", "0.0.0.0", "--name", "judge.example.org", "--overlap", 3)
     assert done.exit_code == 0 and served[0][0].state.site.secure and served[0][0].state.site.rules.overlap == 3, done.output
+    assert served[0][1]["http"].most >= 16 and served[0][1]["proxy_headers"] is False
+    done = run(*here, "--host", "::1", "--name", "judge.example.org")
+    assert "judge at http://[::1]:8000" in done.stdout and served.pop()[0].state.site.secure, "behind an encrypting proxy"
     done = run(*here)
     assert "judge at http://127.0.0.1:8000" in done.stdout and not served[1][0].state.site.secure and "s" * 32 not in done.output
     assert serve.is_loopback("::1") and serve.is_loopback("localhost") and not serve.is_loopback("10.0.0.1")

@@ -148,14 +148,13 @@ def test_the_next_answer_takes_the_place_of_the_last_without_a_load(browser, sit
     ann.keyboard.press("Control+Enter")
     ann.wait_for_selector("text=there is nothing to keep")
     assert ann.query_selector("[role=alert]") and not [text for text in ann.told if "409" not in text]
-    ann.click("text=Go on")
     ann.click("text=Undo my last answer")
     ann.wait_for_selector("h1:has-text('Where?')")
     with store.reading() as session:
         assert len(judging.history(session, 1)) == 6
 
 
-def test_words_stay_when_the_server_cannot_be_reached_and_the_log_in_is_a_page_of_its_own(browser, site):
+def test_words_stay_when_the_server_cannot_be_reached_and_through_a_log_in(browser, site):
     store, url = site
     ann = enter(browser, url, "ann")
     for _ in range(2):
@@ -168,8 +167,19 @@ def test_words_stay_when_the_server_cannot_be_reached_and_the_log_in_is_a_page_o
     ann.context.set_offline(False)
     people.change_password(store, "ann", PASSWORD + "!")
     ann.keyboard.press("Control+Enter")
-    ann.wait_for_url("**/login")
-    assert not ann.query_selector("nav")
+    ann.wait_for_selector("text=What you typed is not kept yet")
+    assert not ann.query_selector("nav") and ann.is_visible("#password")
+    ann.fill("#name", "ann")
+    ann.fill("#password", PASSWORD + "!")
+    ann.click("main button")
+    ann.wait_for_selector("text=You are logged in again")
+    assert [box.get_attribute("value") for box in ann.query_selector_all("input:checked")] == ["yes", "yes"]
+    ann.wait_for_load_state("networkidle")
+    ann.keyboard.press("n")
+    ann.keyboard.press("Control+Enter")
+    ann.wait_for_selector("text=Nothing left to judge")
+    assert [event["value"] for event in outcomes.events(store)] == [1, 1, 0]
+    assert not [text for text in ann.told if "policy" in text.lower()]
 
 
 def test_everything_works_without_scripts(browser, site):

@@ -32,7 +32,7 @@ ALLOWED = {
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def site(request, tmp_path_factory):
-    """A served application in which answer 1 is disputed, and its schema with the fields that a judged answer's form has besides."""
+    """A served application in which answers 1 and 2 are disputed, and its schema with the fields of a judged answer besides."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(people, "COST", (2**4, 8, 1))
         patch.setattr(people, "FAILURES", 10**9)
@@ -60,8 +60,8 @@ def site(request, tmp_path_factory):
         with serving(app) as url:
             for name, value in (("annotator", "yes"), ("rival", "no")):
                 with visit(url, name) as client:
-                    where = next_of(client)
-                    judge(client, where, {"informative": value})
+                    for _ in range(2):
+                        judge(client, next_of(client), {"informative": value})
             yield url, raw
         store.close()
 
@@ -88,9 +88,12 @@ def test_every_page_answers_whom_it_is_for_and_refuses_others(site, role):
     assert set(operations(raw)) == set(ALLOWED)
     for (method, path), roles in ALLOWED.items():
         with visit(url, role) as client:
-            where = next_of(client) if path.startswith("/answers") else path.replace("{number}", "1")
-            form = {"csrf": token(client), "sent": uuid.uuid4().hex, "informative": "yes", "name": role, "password": PASSWORD}
-            form["door"] = hidden(client.get("/login"), "door")
+            own = {"adjudicator": "1"}.get(role, "2")
+            where = next_of(client) if path.startswith("/answers") else path.replace("{number}", own)
+            if path == "/login":
+                form = {"name": role, "password": PASSWORD, "door": hidden(client.get("/login"), "door")}
+            else:
+                form = {"csrf": token(client), "sent": uuid.uuid4().hex, "informative": "yes"}
             reply = client.request(method, where, data=form if method == "POST" else None, follow_redirects=True)
             assert reply.status_code == (200 if role in roles else 403), (role, method, path, reply.text)
 

@@ -13,6 +13,8 @@ from .errors import ConfigError
 from .verbs import JSON, THREADS, TRUST, Verbs, plain
 
 _STORE = click.option("--store", default="answers.db", show_default=True, help="A file of SQLite, or a URL of PostgreSQL.")
+_SERVER = click.option("--server", help="URL of an OpenAI-compatible server; its key is read from OPENAI_API_KEY.")
+_IN_CLEAR = click.option("--key-over-http", "in_clear", is_flag=True, help="Send that key to another machine without encryption too.")
 _INDEX = click.option("--index", default="passages-index", show_default=True, help="The index's folder, or its URI in an object store.")
 _STORAGE = click.option("--storage", multiple=True, metavar="KEY=VALUE", help="An option of the object store, such as endpoint; repeat it.")
 
@@ -56,7 +58,8 @@ def index(passages: Path, index: str, storage: tuple[str, ...], encoder: str, sk
 @_INDEX
 @_STORAGE
 @click.option("--model", default="smollm2", show_default=True, help="A model's name: in this process, or on --server.")
-@click.option("--server", help="URL of an OpenAI-compatible server; its key is read from OPENAI_API_KEY.")
+@_SERVER
+@_IN_CLEAR
 @click.option("--quotes", default=3, show_default=True, type=click.IntRange(1), help="Passages to answer from.")
 @click.option("--prompt", default="short", show_default=True, help="short, long, or a version such as short-1.")
 @click.option("--tokens", default=200, show_default=True, type=click.IntRange(1), help="Most tokens of the answer.")
@@ -68,6 +71,7 @@ def ask(
     storage: tuple[str, ...],
     model: str,
     server: str | None,
+    in_clear: bool,
     quotes: int,
     prompt: str,
     tokens: int,
@@ -79,9 +83,10 @@ def ask(
     from .answers.retrieve import Index
     from .cited import prompts
 
+    _with_server(server, in_clear)
     prompts.named(prompt)
     opened = Index.open(index, storage=_pairs(storage))
-    writer: Any = writers.Server(model, server) if server else writers.Local(model)
+    writer: Any = writers.Server(model, server, in_clear=in_clear) if server else writers.Local(model)
     found = work.ask(opened, writer, question, k=quotes, prompt=prompt, tokens=tokens)
     if as_json:
         click.echo(json.dumps(found))
@@ -92,6 +97,11 @@ def ask(
         click.echo(f"[{number}] {mark}  {quote['title'] or quote['docid']}: {quote['text']}")
     if found["dangling"]:
         click.echo(f"cites what is not there: {', '.join(map(str, found['dangling']))}")
+
+
+def _with_server(server: str | None, in_clear: bool) -> None:
+    if in_clear and not server:
+        raise ConfigError("--key-over-http: has no effect without --server; leave it out")
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
@@ -107,7 +117,8 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
 )
 @click.argument("questions", type=click.Path(path_type=Path))
 @click.option("--model", default="smollm2", show_default=True, help="A model's name: in this process, or on --server.")
-@click.option("--server", help="URL of an OpenAI-compatible server; its key is read from OPENAI_API_KEY.")
+@_SERVER
+@_IN_CLEAR
 @click.option("--hosted", is_flag=True, help="Ask OpenAI's own service instead; the key is read from OPENAI_API_KEY.")
 @_STORE
 @click.option("--prompts", default="short,long", show_default=True, help="Prompts, by commas: short, long, or a version such as short-1.")
@@ -124,9 +135,9 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str] | None:
 @TRUST
 @JSON
 def collect(
-    questions: Path, model: str, server: str | None, hosted: bool, store: str, prompts: str, samples: int, temperature: float, tokens: int,
-    concurrency: int, price: tuple[float, float] | None, index: str | None, storage: tuple[str, ...], quotes: int, skip_broken: bool,
-    threads: int | None, as_json: bool,
+    questions: Path, model: str, server: str | None, in_clear: bool, hosted: bool, store: str, prompts: str, samples: int,
+    temperature: float, tokens: int, concurrency: int, price: tuple[float, float] | None, index: str | None, storage: tuple[str, ...],
+    quotes: int, skip_broken: bool, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Ask a model every question of QUESTIONS, JSON lines in HAGRID's form, and keep its answers with their citations.
 
@@ -142,6 +153,7 @@ def collect(
         raise ConfigError("--samples: more than one answer of a greedy model are the same; give --temperature")
     if server and hosted:
         raise ConfigError("--hosted: has no effect beside --server; leave one out")
+    _with_server(server, in_clear)
     if (server or hosted) and threads:
         raise ConfigError("--threads: has no effect on a server; leave it out")
     if not index and (storage or quotes != 3):
@@ -158,7 +170,7 @@ def collect(
         raise ConfigError(f"{questions}: question '{bare}' has no quotes to answer from; give each its quotes, or name an --index")
     kept = Store(store)
     work.add(kept, found)
-    writer: Any = writers.Server(model, server) if server or hosted else writers.Local(model, threads=threads)
+    writer: Any = writers.Server(model, server, in_clear=in_clear) if server or hosted else writers.Local(model, threads=threads)
     prices = price or (None, None)
     plan = work.Plan(tuple(p.strip() for p in prompts.split(",")), samples, temperature, tokens, concurrency, *prices)
     facts = work.collect(kept, writer, plan, Talk() if as_json else Console())
@@ -176,27 +188,40 @@ def collect(
         raise ConfigError(f"{facts['failed']} requests failed, the last because {facts['fault']}; {ended}, and nothing is lost")
 
 
-@answers.command(epilog="Example: tutelage answers person Ada --role admin")
+@answers.command(epilog="Example: tutelage answers person Ada --role admin   |   tutelage answers person Ada --change --role annotator")
 @click.argument("name")
-@click.option("--role", default="annotator", show_default=True, help="annotator, adjudicator or admin.")
+@click.option("--role", help="annotator, adjudicator or admin; annotator unless named.")
+@click.option("--change", "changes", is_flag=True, help="Give an account that is there the --role.")
 @click.option("--new-password", is_flag=True, help="Only set another password, which ends their sessions.")
+@click.option("--close/--open", "closed", default=None, help="Close an account, or open it again; what they judged stays.")
 @_STORE
-def person(name: str, role: str, new_password: bool, store: str) -> None:
+def person(name: str, role: str | None, changes: bool, new_password: bool, closed: bool | None, store: str) -> None:
     """Make an account for NAME, who may then judge; the password is asked for, or read from a line of standard input."""
     from .answers import people
     from .answers.store import Store
 
-    kept = Store(store)
+    asked = {"--change": changes, "--new-password": new_password, "--close" if closed else "--open": closed is not None}
+    first, *more = [option for option, given in asked.items() if given] or [""]
+    if more:
+        raise ConfigError(f"{more[0]}: is another change than {first}; make one after the other")
+    if role and first not in ("", "--change"):
+        raise ConfigError(f"--role: has no effect beside {first}; leave it out")
+    if changes and not role:
+        raise ConfigError("--change: gives an account another role; name it with --role")
+    kept = Store(store, make=not first)
+    if changes or closed is not None:
+        people.change(kept, name, role=role, active=None if closed is None else not closed)
+        click.echo(f"{name} is {role}" if role else f"the account of {name} is {'closed' if closed else 'open'}")
+        return
     if sys.stdin.isatty():
         password = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     if new_password:
-        if role != "annotator":
-            raise ConfigError("--role: has no effect beside --new-password; leave it out")
         people.change_password(kept, name, password)
         click.echo(f"{name} has a new password")
         return
+    role = role or "annotator"
     click.echo(f"{name} is {role}, and {people.add(kept, name, role, password)} in exports")
 
 

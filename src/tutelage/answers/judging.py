@@ -1,14 +1,17 @@
 """Who judges what: leases on answers, and judgements as events.
 
 An answer is given to at most so many people (`overlap`). A lease holds a place until it expires; whoever has judged all of an
-answer keeps the place for good. Whoever submits after the lease expired is heard while there is still a place, and else refused.
-A person's word on a criterion is the last event that names it; an event that withdraws takes it back.
+answer keeps the place for good. Whoever submits after the lease expired is heard while there is still a place, and else refused;
+what they had said of a part of the answer is withdrawn once others have judged it in full. Whoever saw what others said of an answer
+(`adjudicating.look`) does not judge it. A person's word on a criterion is the last event that names it; an event that withdraws takes
+it back, and is always heard.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,7 +22,7 @@ from ..cited import hagrid
 from ..database.store import now
 from ..errors import DataError
 from .store import Store
-from .tables import Answer, Judgement, Lease, Person
+from .tables import Answer, Judgement, Lease, Look
 
 CRITERIA = ("informative", "attributable")
 Key = tuple[int, int | None, str]
@@ -30,6 +33,10 @@ class Refused(DataError):
     """A judgement that cannot be taken; says why."""
 
 
+class TooLate(Refused):
+    """A judgement of an answer that others have judged since."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """How answers are shared out."""
@@ -38,6 +45,10 @@ class Rules:
     """People who judge each answer."""
     lease: float = 1800.0
     """Seconds that someone has for an answer."""
+
+    @property
+    def time(self) -> datetime.timedelta:
+        return datetime.timedelta(seconds=self.lease)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +88,12 @@ def take_next(store: Store, person: int, rules: Rules = Rules()) -> int | None:
     early.
     """
     with store.writing() as session:
-        moment = now()
+        moment = _moment(session, rules)
         held = session.scalar(
             sa.select(Lease).where(Lease.person_id == person, ~Lease.done, Lease.until > moment).order_by(Lease.id).limit(1)
         )
         if held is not None:
-            held.until = moment + datetime.timedelta(seconds=rules.lease)
+            held.until = moment + rules.time
             return held.answer_id
         taken = (
             sa.select(Lease.answer_id, sa.func.count().label("many"))
@@ -92,92 +103,138 @@ def take_next(store: Store, person: int, rules: Rules = Rules()) -> int | None:
         )
         many = sa.func.coalesce(taken.c.many, 0)
         mine = sa.select(Lease.answer_id).where(Lease.person_id == person, Lease.done)
+        looked = sa.select(Look.answer_id).where(Look.person_id == person)
         found = session.scalar(
             sa.select(Answer.id)
             .outerjoin(taken, taken.c.answer_id == Answer.id)
-            .where(many < rules.overlap, Answer.id.not_in(mine))
+            .where(many < rules.overlap, Answer.id.not_in(mine), Answer.id.not_in(looked))
             .order_by(many.desc(), Answer.id)
             .limit(1)
         )
         if found is not None:
-            _hold(session, found, person, moment + datetime.timedelta(seconds=rules.lease))
+            lease = _lease(session, found, person)
+            if lease is None:
+                session.add(Lease(answer_id=found, person_id=person, until=moment + rules.time, done=False))
+            else:
+                lease.until = moment + rules.time
         return found
 
 
-def _hold(session: Session, answer: int, person: int, until: datetime.datetime) -> Lease:
-    """The person's lease on an answer, made or renewed."""
-    lease = session.scalar(sa.select(Lease).where(Lease.answer_id == answer, Lease.person_id == person))
-    if lease is None:
-        lease = Lease(answer_id=answer, person_id=person, until=until, done=False)
-        session.add(lease)
-    lease.until = until
-    return lease
-
-
-def _place(session: Session, answer: int, person: int, rules: Rules) -> Lease:
-    """The person's place at an answer; raises Refused where there is none."""
+def _moment(session: Session, rules: Rules) -> datetime.datetime:
+    """The time. Leases that end later than one made now were made while the clock ran ahead; they are cut to that."""
     moment = now()
-    lease = session.scalar(sa.select(Lease).where(Lease.answer_id == answer, Lease.person_id == person))
-    if lease is not None and (lease.done or lease.until > moment):
-        return lease
-    others = session.scalar(
-        sa.select(sa.func.count()).where(Lease.answer_id == answer, Lease.person_id != person, sa.or_(Lease.done, Lease.until > moment))
-    )
-    if lease is None:
-        raise Refused("this answer was not given to you; take the next one")
-    if (others or 0) >= rules.overlap:
-        raise Refused("your time for this answer is over and others have judged it since; nothing was kept, take the next one")
-    return _hold(session, answer, person, moment + datetime.timedelta(seconds=rules.lease))
+    late = sa.update(Lease).where(~Lease.done, Lease.until > moment + rules.time).values(until=moment + rules.time)
+    session.execute(late.execution_options(synchronize_session=False))
+    return moment
+
+
+def _lease(session: Session, answer: int, person: int) -> Lease | None:
+    return session.scalar(sa.select(Lease).where(Lease.answer_id == answer, Lease.person_id == person))
+
+
+def _has_place(session: Session, lease: Lease, rules: Rules) -> bool:
+    """Whether a lease holds a place, or can have one again."""
+    moment = _moment(session, rules)
+    if lease.done or lease.until > moment:
+        return True
+    taken = sa.or_(Lease.done, Lease.until > moment)
+    others = sa.select(sa.func.count()).where(Lease.answer_id == lease.answer_id, Lease.person_id != lease.person_id, taken)
+    return (session.scalar(others) or 0) < rules.overlap
 
 
 # ---- judgements
 
 
 def judge(store: Store, person: int, answer: int, words: Sequence[Word], request: str, rules: Rules = Rules()) -> bool:
-    """Keep a person's words on an answer, all or none; False where this request was kept before.
+    """Keep a person's words on an answer, all or none; False where this very request was kept before.
 
-    Raises Refused for an answer that is not theirs, and for what it does not have.
+    Raises Refused for an answer that is not theirs, for what it does not have, and for a request that was kept with other words.
     """
     with store.writing() as session:
-        found = _fresh(session, person, answer, request)
-        if found is None:
+        found = asked_for(session, answer)
+        if kept_before(session, person, answer, words, request):
             return False
-        lease = _place(session, answer, person, rules)
-        lease.until = now() + datetime.timedelta(seconds=rules.lease)
-        _add(session, found, person, words, request)
-        session.flush()
-        lease.done = criteria_complete(session, found, person)
+        _keep(session, person, found, words, request, rules)
     return True
 
 
-def _fresh(session: Session, person: int, answer: int, request: str) -> Answer | None:
-    """The answer that a request is about, None where the request was kept before. Raises Refused where there is no such answer."""
-    if session.scalar(sa.select(Judgement.id).where(Judgement.person_id == person, Judgement.request == f"{request}.0")):
-        return None
+def _keep(session: Session, person: int, answer: Answer, words: Sequence[Word], request: str, rules: Rules) -> None:
+    lease = _lease(session, answer.id, person)
+    if session.get(Look, (person, answer.id)) is not None:
+        raise Refused("you have seen what others said of this answer; take the next one")
+    if lease is None:
+        raise Refused("this answer was not given to you; take the next one")
+    placed = _has_place(session, lease, rules)
+    if not placed and not all(word.withdrawn for word in words):
+        raise TooLate("your time for this answer is over and others have judged it since; nothing was kept, take the next one")
+    add_words(session, answer, person, words, request)
+    session.flush()
+    lease.done = placed and criteria_complete(session, answer, person)
+    if placed:
+        lease.until = now() + rules.time
+    if lease.done:
+        _withdraw_late(session, answer, rules)
+
+
+def _withdraw_late(session: Session, answer: Answer, rules: Rules) -> None:
+    """Take back what people said of an answer whose place others have filled."""
+    leases = list(session.scalars(sa.select(Lease).where(Lease.answer_id == answer.id)))
+    if sum(lease.done for lease in leases) < rules.overlap:
+        return
+    placed = {lease.person_id for lease in leases if lease.done or lease.until > now()}
+    late: dict[int, list[Word]] = {}
+    for (_, segment, criterion), said in standing(session, answer.id).items():
+        for person in said.keys() - placed:
+            late.setdefault(person, []).append(Word(segment, criterion, None, "others had judged it by then", withdrawn=True))
+    for person, words in late.items():
+        add_words(session, answer, person, words, f"late-{uuid.uuid4().hex}")
+
+
+def asked_for(session: Session, answer: int) -> Answer:
+    """An answer; raises Refused where there is no such one."""
     found = session.get(Answer, answer)
     if found is None:
         raise Refused("there is no such answer")
     return found
 
 
+def kept_before(session: Session, person: int, answer: int, words: Sequence[Word], request: str, adjudicates: bool = False) -> bool:
+    """Whether a request was kept before; raises Refused where it was, with other words or of another answer."""
+    events = _of_request(session, person, request, len(words) + 1)
+    told = [{name: getattr(event, name) for name in _values(answer, Word(None, "", None))} for event in events]
+    if told and told != [_values(answer, word, adjudicates) for word in words]:
+        raise Refused("this form was sent before with other words, and those stand; what it says now is not kept")
+    return bool(told)
+
+
+def _of_request(session: Session, person: int, request: str, most: int) -> list[Judgement]:
+    """The first events of a person's request."""
+    names = [f"{request}.{number}" for number in range(most)]
+    return list(session.scalars(
+        sa.select(Judgement).where(Judgement.person_id == person, Judgement.request.in_(names)).order_by(Judgement.id)
+    ))  # fmt: skip
+
+
 def take_back(store: Store, person: int, request: str, rules: Rules = Rules()) -> int | None:
     """Withdraw a person's words on the answer that they spoke of last; that answer, None where no word of theirs stands.
 
-    Raises Refused as `judge` does.
+    The same request again does nothing. Raises Refused as `judge` does.
     """
-    with store.reading() as session:
+    with store.writing() as session:
+        if before := _of_request(session, person, request, 1):
+            return before[0].answer_id
         mine = sa.select(Judgement.answer_id).where(Judgement.person_id == person, ~Judgement.adjudicates)
-        for answer in session.scalars(mine.group_by(Judgement.answer_id).order_by(sa.func.max(Judgement.id).desc())):
+        for answer in session.scalars(mine.group_by(Judgement.answer_id).order_by(sa.func.max(Judgement.id).desc())).all():
             stands = [(segment, criterion) for (_, segment, criterion), words in standing(session, answer).items() if person in words]
             if stands:
-                break
-        else:
-            return None
-    judge(store, person, answer, [Word(segment, criterion, None, withdrawn=True) for segment, criterion in stands], request, rules)
-    return answer
+                words = [Word(segment, criterion, None, withdrawn=True) for segment, criterion in stands]
+                _keep(session, person, asked_for(session, answer), words, request, rules)
+                return answer
+    return None
 
 
-def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], request: str, adjudicates: bool = False) -> None:
+def add_words(session: Session, answer: Answer, person: int, words: Sequence[Word], request: str, adjudicates: bool = False) -> None:
+    """Put words in as events. Raises Refused for none, and for what the answer does not have."""
     if not words:
         raise Refused("there is nothing to keep; say yes, no or cannot judge")
     asked = set(criteria_of(answer)) | {(segment.id, "informative") for segment in answer.segments}
@@ -186,30 +243,17 @@ def _add(session: Session, answer: Answer, person: int, words: Sequence[Word], r
             raise Refused(f"the answer has no segment {word.segment} to call {word.criterion}")
         if word.value not in (0, 1, None):
             raise Refused(f"a judgement is 1, 0 or nothing; got {word.value!r}")
-        session.add(
-            Judgement(
-                **_shown(word.suggestion),
-                answer_id=answer.id, segment_id=word.segment, criterion=word.criterion, value=None if word.withdrawn else word.value,
-                withdrawn=word.withdrawn, adjudicates=adjudicates, note=word.note or None,
-                person_id=person, request=f"{request}.{number}", at=now(),
-            )
-        )  # fmt: skip
+        session.add(Judgement(**_values(answer.id, word, adjudicates), person_id=person, request=f"{request}.{number}", at=now()))
 
 
-def _shown(one: Suggestion | None) -> dict[str, Any]:
-    return {"suggested": one is not None, "suggestion": one and one.value, "suggester": one and one.by}
-
-
-def settle(store: Store, person: int, answer: int, words: Sequence[Word], request: str) -> bool:
-    """An adjudicator's words on an answer, which outweigh the annotators'; False where this request was kept before."""
-    with store.writing() as session:
-        found, judge = _fresh(session, person, answer, request), session.get(Person, person)
-        if found is None:
-            return False
-        if judge is None or judge.role == "annotator":
-            raise Refused("only adjudicators settle disagreements")
-        _add(session, found, person, words, request, adjudicates=True)
-    return True
+def _values(answer: int, word: Word, adjudicates: bool = False) -> dict[str, Any]:
+    """What an event says of a word."""
+    shown = word.suggestion
+    return {
+        "answer_id": answer, "segment_id": word.segment, "criterion": word.criterion, "value": None if word.withdrawn else word.value,
+        "withdrawn": word.withdrawn, "adjudicates": adjudicates, "note": word.note or None,
+        "suggested": shown is not None, "suggestion": shown and shown.value, "suggester": shown and shown.by,
+    }  # fmt: skip
 
 
 def criteria_complete(session: Session, answer: Answer, person: int) -> bool:

@@ -60,14 +60,25 @@ def _places(session: Session) -> dict[tuple[int, int | None], tuple[str, int, in
 
 def disagreements(store: Store, answer: int | None = None) -> list[Key]:
     """Keys on which annotators differ and no adjudicator has spoken, of one answer or of all, in order."""
+    with store.reading() as session:
+        return disputed(session, answer)
+
+
+def disputed(session: Session, answer: int | None = None) -> list[Key]:
+    """The same, in a session."""
     last = _last(answer)
     key = (last.c.answer_id, last.c.segment_id, last.c.criterion)
     said = sa.case((~last.c.adjudicates, last.c.value))
     settled = sa.func.sum(sa.case((last.c.adjudicates, 1), else_=0))
     wanted = sa.select(*key).group_by(*key).having(sa.func.min(said) < sa.func.max(said), settled == 0)
-    with store.reading() as session:
-        found = session.execute(wanted.order_by(key[0], sa.func.coalesce(key[1], 0), key[2]))
-        return [tuple(row) for row in found]  # type: ignore[misc]
+    found = session.execute(wanted.order_by(key[0], sa.func.coalesce(key[1], 0), key[2]))
+    return [tuple(row) for row in found]  # type: ignore[misc]
+
+
+def judged_by(session: Session, person: int, answer: int | None = None) -> set[int]:
+    """The answers, of one or of all, on which a word of an annotator stands."""
+    last = _last(answer)
+    return set(session.scalars(sa.select(last.c.answer_id).where(last.c.person_id == person, ~last.c.adjudicates).distinct()))
 
 
 # ---- out again

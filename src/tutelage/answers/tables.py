@@ -144,6 +144,15 @@ class Lease(Base):
     """True when the person has judged all of it."""
 
 
+class Look(Base):
+    """Someone saw what others said of an answer, and does not judge it any more."""
+
+    __tablename__ = "look"
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    answer_id: Mapped[int] = mapped_column(ForeignKey("answer.id"), primary_key=True)
+    at: Mapped[datetime.datetime]
+
+
 class Judgement(Base):
     """One event, never changed and never removed: someone's word on a criterion of a segment or of an answer."""
 

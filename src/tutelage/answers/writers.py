@@ -7,9 +7,11 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError, MissingExtra
 from ..tasks._chat import words_of
+from .network import is_private
 
 
 class Failed(Exception):
@@ -57,13 +59,17 @@ class Server:
     """A model behind an OpenAI-compatible server, asked with retries that back off, as the server's Retry-After says where it does.
 
     The key is read from the environment variable `key` and is neither stored nor shown; servers that ask for none get a word.
-    Raises MissingExtra without the package openai.
+    Raises MissingExtra without the package openai, ConfigError for an address that is none, and for a key that would go over the
+    network in the clear without `in_clear`.
     """
 
     at_once = 1
     concurrent = True
 
-    def __init__(self, model: str, url: str | None = None, *, key: str = "OPENAI_API_KEY", retries: int = 5, timeout: float = 120.0):
+    def __init__(
+        self, model: str, url: str | None = None, *, key: str = "OPENAI_API_KEY", in_clear: bool = False, retries: int = 5,
+        timeout: float = 120.0,
+    ):  # fmt: skip
         try:
             import openai
         except ModuleNotFoundError:
@@ -71,8 +77,24 @@ class Server:
         secret = os.environ.get(key)
         if url is None and not secret:
             raise ConfigError(f"--server: the environment variable {key} holds no key; set it, or name a server of your own")
+        try:
+            self._client = openai.AsyncOpenAI(base_url=url, api_key=secret or "none", max_retries=retries, timeout=timeout)
+            there = str(self._client.base_url)  # which the environment may name too
+            known = urlsplit(there).scheme in ("http", "https") and bool(urlsplit(there).hostname)
+        except ValueError:
+            known = False
+        except Exception as fault:  # httpx's own, which the package does not depend on by itself
+            if type(fault).__name__ != "InvalidURL":
+                raise
+            known = False
+        if not known:
+            raise ConfigError(f"--server: '{url}' is no address; write one such as http://localhost:11434/v1")
+        if secret and not in_clear and not is_private(there):
+            raise ConfigError(
+                f"--server: {there} is neither on this machine nor https, so the key in {key} would go to it in the clear; take https, "
+                f"unset {key} where the server wants none, or allow it with --key-over-http"
+            )
         self.model, self.url, self._lib = model, url, openai
-        self._client = openai.AsyncOpenAI(base_url=url, api_key=secret or "none", max_retries=retries, timeout=timeout)
         self._retries = retries
 
     async def write(self, requests: Sequence[Request]) -> list[Reply | Failed]:

@@ -7,6 +7,7 @@ of its own, so that it counts once however often it is sent.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +15,20 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as Fault
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ..judging import Refused, Rules
+from ..adjudicating import Partial, Undisputed
+from ..judging import Refused, Rules, TooLate
 from ..store import Store
 from ..suggest import Suggester
-from . import disputes, door, progress, queue
+from . import again, disputes, door, progress, queue
 from .guard import Guard
 from .shared import HERE, HTMX, Site
+
+WHOLE = {"hx-retarget": "body", "hx-reselect": "unset", "hx-reswap": "innerHTML", "hx-push-url": "false"}
+"""Headers that have htmx put a page in the place of all that is shown."""
 
 
 class Static(StaticFiles):
@@ -37,7 +43,7 @@ class Static(StaticFiles):
 def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], secure: bool, suggester: Suggester | None = None) -> FastAPI:
     """The application over a store. `hosts` are the names it answers to; `secure` keeps cookies to encrypted connections."""
     app = FastAPI(title="Tutelage: judge answers", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site = Site(store, rules, secret, secure, suggester)
+    app.state.site = Site(store, rules, secret, secure, hosts, suggester)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.mount("/static", Static(directory=HERE / "static"), name="static")
@@ -48,22 +54,37 @@ def create(store: Store, rules: Rules, *, secret: bytes, hosts: Sequence[str], s
 
 
 def _explain(app: FastAPI, site: Site) -> None:
-    """Faults as pages with one sentence."""
+    """Faults as pages with one sentence; where words were typed, the page that they were typed into, with them and the sentence."""
+
+    async def explained(request: Request, status: int, said: str) -> Response:
+        typed, person = await again.of_form(request, site), getattr(request.state, "who", None)
+        if typed and person:
+            with contextlib.suppress(Fault, Refused):
+                return await run_in_threadpool(typed.page, request, site, person, said, status)
+        return site.page(request, "fault", status=status, said=said)
 
     @app.exception_handler(Fault)
-    def fault(request: Request, error: Fault) -> Response:
-        if error.status_code == 303 and error.headers:
-            if HTMX in request.headers:  # which would put the log-in inside the page
-                return Response(headers={"hx-redirect": error.headers["location"]})
-            return RedirectResponse(error.headers["location"], 303)
-        return site.page(request, "fault", status=error.status_code, said=str(error.detail))
+    async def fault(request: Request, error: Fault) -> Response:
+        if error.status_code != 303 or not error.headers:
+            return await explained(request, error.status_code, str(error.detail))
+        if typed := await again.of_form(request, site):
+            response = door.page(request, site, typed, 401)
+            if HTMX in request.headers:
+                response.headers.update(WHOLE)
+            return response
+        if HTMX in request.headers:  # which would put the log-in inside the page
+            return Response(headers={"hx-redirect": error.headers["location"]})
+        return RedirectResponse(error.headers["location"], 303)
 
     @app.exception_handler(RequestValidationError)
-    def unreadable(request: Request, error: RequestValidationError) -> Response:
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
         if any(one["loc"][0] == "path" for one in error.errors()):
             return site.page(request, "fault", status=404, said="there is no such page")
-        return site.page(request, "fault", status=422, said="the form is not complete; go back, load the page again, and send it once more")
+        return await explained(request, 422, "the form is not complete; go back, load the page again, and send it once more")
 
     @app.exception_handler(Refused)
-    def refused(request: Request, error: Refused) -> Response:
-        return site.page(request, "fault", status=409, said=str(error))
+    async def refused(request: Request, error: Refused) -> Response:
+        if isinstance(error, TooLate | Undisputed | Partial):
+            status = {TooLate: 409, Undisputed: 404, Partial: 403}[type(error)]
+            return site.page(request, "fault", status=status, said=str(error))
+        return await explained(request, 409, str(error))

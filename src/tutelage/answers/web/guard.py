@@ -7,8 +7,8 @@ import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-MOST_BYTES = 64 * 1024
-"""The largest body of a request."""
+MOST_BYTES = 512 * 1024
+"""The largest body of a request; notes are as long as fits in."""
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; "
     b"frame-ancestors 'none'; base-uri 'none'",
@@ -48,7 +48,8 @@ class Signer:
 
 
 class Guard:
-    """Adds the headers to every response, and refuses bodies that are too large, however they are sent."""
+    """Adds the headers to every response, and refuses what no form of ours sends: bodies that are too large, however they are sent, and
+    multipart ones, whose parts name encodings of their own."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -57,7 +58,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        told = dict(scope["headers"])
+        length = told.get(b"content-length", b"0")
         seen, begun, over = 0, False, False
 
         async def limited() -> MutableMapping[str, Any]:
@@ -79,7 +81,10 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *((k, v) for k, v in HEADERS.items() if k not in own)]
             await send(message)
 
-        if not length.isdigit() or int(length) > MOST_BYTES:
+        if told.get(b"content-type", b"").lstrip().lower().startswith(b"multipart/"):
+            await _refuse(send, 415, "forms are sent as application/x-www-form-urlencoded here")
+            return
+        if not length.isdigit() or len(length) > 12 or int(length) > MOST_BYTES:
             over = True
         else:
             try:
@@ -88,11 +93,15 @@ class Guard:
                 if not over:
                     raise
         if over and not begun:
-            body = b"too large: a request may hold 64 KiB\n"
-            start = [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close"),
-            ]
-            await send({"type": "http.response.start", "status": 413, "headers": [*start, *HEADERS.items()]})
-            await send({"type": "http.response.body", "body": body})
+            await _refuse(send, 413, f"too large: a request may hold {MOST_BYTES // 1024} KiB")
+
+
+async def _refuse(send: Send, status: int, said: str) -> None:
+    body = f"{said}\n".encode()
+    start = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": [*start, *HEADERS.items()]})
+    await send({"type": "http.response.body", "body": body})

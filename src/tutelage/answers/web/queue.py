@@ -6,18 +6,18 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from .. import judging
 from ..judging import Suggestion
 from ..store import Store
-from ..tables import Lease
-from .shared import Me, Number, Ours, Sender, Site, answer_of, parts, sent, words
+from ..tables import Lease, Person
+from .shared import Choice, Me, Number, Ours, Sender, Site, answer_of, note_room, parts, sent, stands, words
 
 routes = APIRouter()
 
@@ -27,17 +27,24 @@ def queue(request: Request, site: Ours, person: Me) -> Response:
     answer = judging.take_next(site.store, person.id, site.rules)
     if answer is not None:
         return RedirectResponse(f"/answers/{answer}", 303)
-    return site.page(request, "done", judged=_judged(site.store, person.id))
+    return site.page(request, "done", judged=_judged(site.store, person.id), undo=uuid.uuid4().hex)
 
 
 @routes.get("/answers/{number}")
 def look(request: Request, number: Number, site: Ours, person: Me) -> Response:
+    return page(request, site, person, number)
+
+
+def page(
+    request: Request, site: Site, person: Person, number: int, typed: Mapping[str, Choice] | None = None, said: str = "", status: int = 200
+) -> Response:
+    """An answer to judge, with the words of whoever asks, or with what they typed and why it was not kept; 404 where it is not theirs."""
     with site.store.reading() as session:
         held = session.scalar(sa.select(Lease.id).where(Lease.answer_id == number, Lease.person_id == person.id))
         mine = {
-            (segment, criterion): said[person.id]
-            for (_, segment, criterion), said in judging.standing(session, number).items()
-            if person.id in said
+            (segment, criterion): words[person.id]
+            for (_, segment, criterion), words in judging.standing(session, number).items()
+            if person.id in words
         }
         session.expunge_all()
     if held is None:
@@ -45,8 +52,9 @@ def look(request: Request, number: Number, site: Ours, person: Me) -> Response:
     answer = answer_of(site.store, number)
     suggested = site.suggester.of(answer) if site.suggester else {}
     return site.page(
-        request, "judge", answer=answer, parts=parts(answer), mine=mine, number=number, sent=uuid.uuid4().hex,
-        suggested=suggested, shown=_sealed(site, number, suggested),
+        request, "judge", status=status, answer=answer, parts=parts(answer), filled=stands(answer, mine) if typed is None else typed,
+        number=number, sent=uuid.uuid4().hex, undo=uuid.uuid4().hex, said=said, room=note_room(answer),
+        suggested=suggested, shown=_sealed(site, number, suggested) if site.suggester else "",
         judged=_judged(site.store, person.id), minutes=round(site.rules.lease / 60),
     )  # fmt: skip
 
@@ -62,8 +70,8 @@ async def say(request: Request, number: Number, site: Ours, person: Sender) -> R
 
 
 @routes.post("/undo")
-def undo(site: Ours, person: Sender) -> Response:
-    answer = judging.take_back(site.store, person.id, uuid.uuid4().hex, site.rules)
+def undo(site: Ours, person: Sender, sent: Annotated[str, Form(pattern="^[0-9a-f]{32}$")]) -> Response:
+    answer = judging.take_back(site.store, person.id, sent, site.rules)
     return RedirectResponse(f"/answers/{answer}" if answer else "/", 303)
 
 

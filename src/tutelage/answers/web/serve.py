@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 
 from ...errors import ConfigError, MissingExtra
 from ..judging import Rules
+from ..network import is_loopback
 from ..store import Store
 from ..suggest import Suggester
 from ..tables import Answer, Person
@@ -20,19 +20,12 @@ SECRET = "TUTELAGE_SECRET"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, seconds: float, suggest: str | None = None) -> None:
     """Serve until interrupted. Raises ConfigError without accounts or answers, and for an address beyond loopback without a secret."""
     try:
         import uvicorn
 
+        from . import limits
         from .app import create
     except ModuleNotFoundError:
         raise MissingExtra("the pages of judges", "answers") from None
@@ -50,6 +43,8 @@ def run(url: str, *, host: str, port: int, names: Sequence[str], overlap: int, s
     suggester = Suggester(suggest) if suggest else None
     rules = Rules(overlap=overlap, lease=seconds)
     key = (secret or secrets.token_urlsafe(32)).encode()
-    app = create(store, rules, secret=key, hosts=[*LOOPBACK, *names], secure=not near, suggester=suggester)
-    click.echo(f"judge at http://{host}:{port}, Ctrl+C ends it" + ("" if secret else "; sessions end with it"))
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, proxy_headers=False)
+    secure = not near or bool(names)  # whoever calls it by a name comes through an encrypting proxy
+    app = create(store, rules, secret=key, hosts=[*LOOPBACK, *names], secure=secure, suggester=suggester)
+    place = f"[{host}]" if ":" in host else host
+    click.echo(f"judge at http://{place}:{port}, Ctrl+C ends it" + ("" if secret else "; sessions end with it"))
+    uvicorn.run(app, host=host, port=port, **limits.settings())

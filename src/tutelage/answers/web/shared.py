@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -19,8 +21,8 @@ from .. import judging, people
 from ..judging import Refused, Rules, Suggestion, Word
 from ..store import Store
 from ..suggest import Suggester
-from ..tables import Answer, Person, Question
-from .guard import Signer
+from ..tables import Answer, Judgement, Person, Question
+from .guard import MOST_BYTES, Signer
 from .marked import marked
 
 HERE = Path(__file__).parent
@@ -28,13 +30,25 @@ COOKIE = "tutelage_session"
 HTMX = "hx-request"
 """The header of requests that htmx makes."""
 SAID = {"yes": 1, "no": 0, "cannot": None}
+CHECKS = 4
+"""Passwords that are checked at a time: each takes 32 MiB and a core for a tenth of a second."""
+NOTE = 2000
+"""Most letters of a note."""
 
 
 class Site:
-    """The store, the rules, and pages out of templates; `secure` keeps cookies to encrypted connections."""
+    """The store, the rules, and pages out of templates.
 
-    def __init__(self, store: Store, rules: Rules, secret: bytes, secure: bool, suggester: Suggester | None = None):
+    `secure` keeps cookies to encrypted connections; where it is off, they are kept so for whoever comes through an encrypting proxy that
+    says so. `names` are the hosts that the pages answer to.
+    """
+
+    def __init__(
+        self, store: Store, rules: Rules, secret: bytes, secure: bool, names: Collection[str] = (), suggester: Suggester | None = None
+    ):
         self.store, self.rules, self.signer, self.secure, self.suggester = store, rules, Signer(secret), secure, suggester
+        self.names = frozenset(names)
+        self.checks = asyncio.Semaphore(CHECKS)
         loader = jinja2.FileSystemLoader(HERE / "pages")
         self.frame = jinja2.Environment(
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -51,8 +65,10 @@ class Site:
         """The session's token out of its signed cookie."""
         return self.signer.opened("session", request.cookies.get(COOKIE, ""))
 
-    def cookie(self, response: Response, name: str, value: str, seconds: int) -> None:
-        response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="strict", secure=self.secure, path="/")
+    def cookie(self, request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+        """Set a cookie that no script sees and no other site sends."""
+        encrypted = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"  # who lies here harms themselves alone
+        response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="strict", secure=self.secure or encrypted, path="/")
 
 
 # ---- what a route asks for
@@ -124,21 +140,56 @@ def parts(answer: Answer) -> list[dict[str, Any]]:
     return out
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What stands in the fields of one choice: yes, no, cannot or nothing, and a note."""
+
+    value: str = ""
+    note: str = ""
+
+
+def fields(answer: Answer) -> Iterator[tuple[str, int | None, str]]:
+    """Each choice that a form on an answer may hold: the name of its field, the segment, the criterion."""
+    for segment in (None, *(segment.id for segment in answer.segments)):
+        for criterion in judging.CRITERIA:
+            yield criterion if segment is None else f"{criterion}-{segment}", segment, criterion
+
+
+def stands(answer: Answer, mine: Mapping[tuple[int | None, str], Judgement]) -> dict[str, Choice]:
+    """The fields of the words that stand."""
+    said = {value: word for word, value in SAID.items()}
+    found = [(name, mine.get((segment, criterion))) for name, segment, criterion in fields(answer)]
+    return {name: Choice(said[one.value], one.note or "") for name, one in found if one is not None}
+
+
+def note_room(answer: Answer) -> int:
+    """Most letters of a note on an answer: so many that a form fits into a request with all notes full, each letter nine bytes."""
+    each = (MOST_BYTES - 4096) // (1 + len(answer.segments)) - 1024  # beside each note stand the choice and what was suggested
+    return max(0, min(NOTE, each // 9))
+
+
 def words(answer: Answer, given: Mapping[str, Any], shown: Mapping[int, Suggestion] | None = None) -> list[Word]:
-    """The words of a form: fields `CRITERION` or `CRITERION-SEGMENT`, with a note beside each; `shown` was suggested of segments."""
-    out = []
-    fields: list[tuple[int | None, str]] = [(None, criterion) for criterion in judging.CRITERIA]
-    fields += [(segment.id, criterion) for segment in answer.segments for criterion in judging.CRITERIA]
-    for segment, criterion in fields:
-        name = criterion if segment is None else f"{criterion}-{segment}"
+    """The words of a form: fields `CRITERION` or `CRITERION-SEGMENT`, with a note beside each; `shown` was suggested of segments.
+
+    Raises Refused for fields that the answer does not have, for notes that are too long, and for notes without a word.
+    """
+    out, known = [], {"csrf", "sent", "shown"}
+    for name, segment, criterion in fields(answer):
+        known |= {name, f"note-{name}"}
         value = given.get(name)
-        if value is None:
+        note = str(given.get(f"note-{name}", "")).replace("\0", "").replace("\r\n", "\n").strip()
+        if len(note) > NOTE:
+            raise Refused(f"a note has at most {NOTE} letters; one here has {len(note)}")
+        if value is None and not note:
             continue
+        if value is None:
+            raise Refused("a note stands beside no choice; say yes, no or cannot judge there")
         if value not in SAID:
             raise Refused("a judgement is yes, no or cannot judge; load the page again")
-        note = str(given.get(f"note-{name}", "")).replace("\0", "").strip()[:2000]
         suggestion = shown.get(segment) if shown and segment is not None and criterion == "attributable" else None
         out.append(Word(segment, criterion, SAID[value], note or None, suggestion=suggestion))  # type: ignore[arg-type]
+    if more := set(given) - known:
+        raise Refused(f"the answer has no field '{min(more)[:60]}'; load the page again")
     return out
 
 

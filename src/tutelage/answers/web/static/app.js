@@ -50,7 +50,7 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { xhr, target, serverResponse } = event.detail;
     if (xhr.status < 400) return;
-    if (target.id === "main" && serverResponse.includes('id="main"')) {
+    if ((target.id === "main" || target === document.body) && serverResponse.includes('id="main"')) {
       event.detail.shouldSwap = true; // our own page that says what did not work
       event.detail.isError = false;
     } else tell(`That did not work (${xhr.status}), and nothing was kept.`, true);
