@@ -84,6 +84,37 @@ def test_records_come_out_as_they_went_in(store):
     assert len(list(store.give())) == 2, "nothing of the second import stayed"
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda q: q.update(query_id="x" * 201), r"itself: query_id has 201 letters, and at most 200 are kept"),
+        (lambda q: q.update(query="a\0b"), r"itself: text holds NUL, which is no text"),
+        (lambda q: q["answers"][0].update(answer="\ud800"), r"answer 1: text holds half of a character"),
+        (lambda q: q["quotes"][0].update(idx=2**31), r"quote 1: idx is 2147483648, and numbers of at most 32 bits are kept"),
+        (lambda q: q["quotes"][0].update(idx=-(10**5000)), r"quote 1: idx is a number of 16610 bits"),
+        (lambda q: q["quotes"][0].update(docid="d" * 501), r"quote 1: docid has 501 letters"),
+        (lambda q: q["answers"][0].update(answer_type="t" * 51), r"answer 1: answer_type has 51 letters"),
+        (lambda q: q["answers"][0]["sentences"][1].update(index=2**63), r"answer 1, sentence 2: idx is 9223372036854775808"),
+    ],
+)
+def test_what_no_database_holds_is_refused_before_it_says_so(tmp_path, change, sentence):
+    tree = hagrid.tree(questions(1)[0])
+    change(tree)
+    store = Store(tmp_path / "a.db")
+    with pytest.raises(DataError, match=rf"^question '.*', {sentence}.*; nothing was imported$"):
+        store.take([hagrid.Question.model_validate(tree)])
+    assert list(store.give()) == []
+
+
+def test_a_judgement_that_no_database_holds_is_refused(store):
+    store.take(questions(1))
+    [person] = people(store, 1)
+    answer = judging.take_next(store, person)
+    for more in ({"note": "a\0b"}, {"suggestion": judging.Suggestion(1, "m" * 201)}):
+        with pytest.raises(Refused, match=r"a judgement cannot be kept: (note holds NUL|suggester has 201 letters)"):
+            judging.judge(store, person, answer, [Word(None, "informative", 1, **more)], request())
+
+
 def test_migrations_make_the_tables_that_the_code_knows(store):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

@@ -119,6 +119,18 @@ def test_every_question_is_asked_once_by_every_prompt_and_kept_with_its_segments
     assert len(new(store)) == 24
 
 
+def test_an_answer_that_no_database_holds_has_failed_and_counts_of_tokens_are_numbers(server, store):
+    odd = {1: good("a\0b"), 2: good("\ud800"), 3: good()}
+    odd[3]["usage"] = {"prompt_tokens": "many", "completion_tokens": 2**40, "total_tokens": -1}
+    server.script = lambda n: (200, odd.get(n, good()), 0.0)
+    facts = collect.collect(store, writers.Server("m", server.url), Plan(prompts=("short",), concurrency=1))
+    assert (facts["answers"], facts["failed"], facts["tokens_in"]) == (4, 2, 300)
+    faults = [a.fault for a in rows(store)]
+    assert "cannot be kept: text holds NUL" in faults[0] and "half of a character" in faults[1] and faults[2] is None
+    with pytest.raises(ConfigError, match="--model: model has 301 letters, and at most 300 are kept"):
+        collect.collect(store, writers.Server("m" * 301, server.url), Plan())
+
+
 def test_a_key_goes_to_this_machine_or_over_https_alone(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-word")
@@ -151,7 +163,7 @@ def test_a_limping_server_is_asked_again(server, store):
 def test_what_failed_is_told_and_asked_again_by_the_next_run(server, store):
     lies = {
         1: (200, "<html>no</html>", 0.0), 2: (200, {"choices": []}, 0.0), 3: (200, good("  "), 0.0),
-        4: (400, {"error": {"message": "too\nlong"}}, 0.0), 5: (200, good(), 0.6),
+        4: (400, {"error": {"message": "too\nlong\0"}}, 0.0), 5: (200, good(), 0.6),
     }  # fmt: skip
     server.script = lambda n: lies.get(n, (200, good(), 0.0))
     writer = writers.Server("m", server.url, retries=0, timeout=0.3)

@@ -18,9 +18,9 @@ from sqlalchemy.orm import selectinload
 
 from .. import records
 from ..cited import citations, hagrid, prompts
-from ..database.store import now
+from ..database.store import now, unfit
 from ..engine.talk import Talk
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..seeds import stream
 from .store import Store, record_of
 from .tables import Answer, Attempt, Question, Segment
@@ -105,8 +105,11 @@ def jobs(store: Store, plan: Plan, model: str) -> list[Job]:
 def collect(store: Store, writer: Writer, plan: Plan = Plan(), talk: Talk | None = None) -> dict[str, Any]:
     """Ask what is still to be asked; counts of answers and failures, tokens, costs, and what the server's last fault was.
 
-    Ends early, with what is there kept, where the server is down for GIVE_UP requests in a row.
+    Ends early, with what is there kept, where the server is down for GIVE_UP requests in a row. Raises ConfigError for a model's name
+    that the store does not hold.
     """
+    if why := unfit(Attempt(model=writer.model)):
+        raise ConfigError(f"--model: {why}")
     return asyncio.run(_Run(store, writer, plan, talk or Talk()).go())
 
 
@@ -143,6 +146,10 @@ class _Run:
         return self.facts
 
     def _keep(self, job: Job, reply: Reply | Failed, seconds: float) -> None:
+        if isinstance(reply, Reply):
+            said = Attempt(text=reply.text, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+            if why := unfit(said):
+                reply = Failed(f"the model's answer cannot be kept: {why}", reply.tries)
         facts, failed = self.facts, isinstance(reply, Failed)
         facts["asked"] += 1
         self.down = self.down + 1 if isinstance(reply, Failed) and reply.down else 0

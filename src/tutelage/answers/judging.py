@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..cited import hagrid
-from ..database.store import now
+from ..database.store import now, unfit
 from ..errors import DataError
 from .store import Store
 from .tables import Answer, Judgement, Lease, Look
@@ -243,7 +243,10 @@ def add_words(session: Session, answer: Answer, person: int, words: Sequence[Wor
             raise Refused(f"the answer has no segment {word.segment} to call {word.criterion}")
         if word.value not in (0, 1, None):
             raise Refused(f"a judgement is 1, 0 or nothing; got {word.value!r}")
-        session.add(Judgement(**_values(answer.id, word, adjudicates), person_id=person, request=f"{request}.{number}", at=now()))
+        event = Judgement(**_values(answer.id, word, adjudicates), person_id=person, request=f"{request}.{number}", at=now())
+        if why := unfit(event):
+            raise Refused(f"a judgement cannot be kept: {why}")
+        session.add(event)
 
 
 def _values(answer: int, word: Word, adjudicates: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ try:
     from sqlalchemy.orm import selectinload
 except ModuleNotFoundError:
     raise MissingExtra("the store of answers", "answers") from None
-from ..database.store import Database, Room
+from ..database.store import Database, Room, unfit
 from .tables import Answer, Base, Question, Quote, Segment
 
 ROOM = Room(
@@ -32,7 +32,10 @@ class Store(Database):
     # ---- HAGRID's records
 
     def take(self, questions: Iterable[hagrid.Question]) -> int:
-        """Put questions in, all or none; returns how many. Raises DataError for a question id that is there already."""
+        """Put questions in, all or none; returns how many.
+
+        Raises DataError for a question id that is there already, and for what a database does not hold.
+        """
         count = 0
         with self.writing() as session:
             known = set(session.scalars(sa.select(Question.query_id)))
@@ -40,7 +43,12 @@ class Store(Database):
                 if one.query_id in known:
                     raise DataError(f"question '{one.query_id}' is in {self.shown} already; nothing was imported")
                 known.add(one.query_id)
-                session.add(row_of(one))
+                row = row_of(one)
+                for kind, part in _parts(row):
+                    if why := unfit(part):
+                        shown = one.query_id if len(one.query_id) <= 60 else f"{one.query_id[:60]}..."
+                        raise DataError(f"question {shown!r}, {kind}: {why}; nothing was imported")
+                session.add(row)
                 count += 1
         return count
 
@@ -67,6 +75,17 @@ def row_of(one: hagrid.Question) -> Question:
         for a in one.answers
     ]  # fmt: skip
     return Question(query_id=one.query_id, text=one.query, quotes=quotes, answers=answers)
+
+
+def _parts(row: Question) -> Iterator[tuple[str, Base]]:
+    """All rows that a question is made of, and what each is called."""
+    yield "itself", row
+    for number, quote in enumerate(row.quotes, 1):
+        yield f"quote {number}", quote
+    for number, answer in enumerate(row.answers, 1):
+        yield f"answer {number}", answer
+        for place, segment in enumerate(answer.segments, 1):
+            yield f"answer {number}, sentence {place}", segment
 
 
 def _labels(one: hagrid.Answer | hagrid.Segment, *more: str) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..database.store import unfit
+from ..errors import ConfigError, DataError
 from . import features, lexical
 from .judging import Suggestion
-from .tables import Answer
+from .tables import Answer, Judgement
 
 
 class Suggester:
@@ -24,6 +25,8 @@ class Suggester:
             self.name = self._fitted.name
         else:
             raise ConfigError(f"--suggest: '{judge}' is neither lexical nor the file of a fitted judge")
+        if why := unfit(Judgement(suggester=self.name)):
+            raise DataError(f"{judge}: the judge's name cannot be kept with judgements: {why}")
 
     def of(self, answer: Answer) -> dict[int, Suggestion]:
         """The suggestion for each segment, by its id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -120,7 +121,8 @@ class Server:
             return Failed(f"{self.url or 'the server'} answered what is no completion ({type(fault).__name__})", tries)
         if not isinstance(text, str) or not text.strip():
             return Failed("the model answered nothing", tries)
-        return Reply(text.strip(), getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None), tries)
+        read, written = (_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens"))
+        return Reply(text.strip(), read, written, tries)
 
 
 class Local:
@@ -175,6 +177,11 @@ class Local:
         return out
 
 
+def _count(told: object) -> int | None:
+    """A number of tokens as a server tells it; None for what is none."""
+    return told if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < 2**31 else None
+
+
 def _line(text: str) -> str:
-    """The beginning of a text, on one line."""
-    return " ".join(str(text).split())[:200]
+    """The beginning of a text, on one line, without what is no text."""
+    return " ".join(re.sub("[\\x00\\ud800-\\udfff]", "?", str(text)).split())[:200]

@@ -44,6 +44,28 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def unfit(row: Any) -> str | None:
+    """What of a row no database holds alike, such as 'query_id has 300 letters, and at most 200 are kept'; None where all fits.
+
+    Numbers have 32 bits, texts no NUL and no half of a character, short texts as many letters as their column says.
+    """
+    for column in row.__table__.columns:
+        value = getattr(row, column.key)
+        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+            shown = value if value.bit_length() <= 64 else f"a number of {value.bit_length()} bits"
+            return f"{column.key} is {shown}, and numbers of at most 32 bits are kept"
+        if isinstance(value, str):
+            if found := _NO_TEXT.search(value):
+                return f"{column.key} holds {'NUL' if found[0] == chr(0) else 'half of a character (a lone surrogate)'}, which is no text"
+            most = getattr(column.type, "length", None)
+            if most is not None and len(value) > most:
+                return f"{column.key} has {len(value)} letters, and at most {most} are kept"
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class Room:
     """What a room keeps in a database, and how its faults are told."""
