@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from tutelage.study import statistics
+from tutelage.study import results, statistics
 from tutelage.study.plan import Plan, Study
 from tutelage.study.results import Results
 from tutelage.study.tables import CellRow
@@ -120,8 +120,9 @@ def test_a_claim_may_be_on_some_values_and_points_only():
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    """Draw little for intervals over rows, on which no finding rests."""
+    """Draw little for intervals over rows, on which no finding rests, from rows that are not unpacked again."""
     monkeypatch.setattr(_metrics, "DRAWS", 10)
+    monkeypatch.setattr(results, "examples_of", lambda row: {"each": np.zeros(2)})
 
 
 def noise(made: Plan, draw: np.random.Generator, spread: float = 0.01, edge: float = 0.0) -> Results:

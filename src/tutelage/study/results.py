@@ -34,6 +34,7 @@ class Results:
         self.plan, self.rows, self.level = plan, rows, plan.study.level
         self.trials = [[r for r in rows if r.trial == n] for n in range(1 + max(r.trial for r in rows))]
         self._by_point = {_key(own[0].point): own for own in self.trials if own[0].point}
+        self._given: dict[int, dict[str, np.ndarray]] = {}
 
     def points(self) -> list[dict[str, Any]]:
         """Each point: scores on dev and test as means over seeds with t intervals, or which seeds are missing."""
@@ -114,10 +115,20 @@ class Results:
         if claim.margin:
             out["beyond"] = statistics.beyond(gaps, claim.margin)
         out["each"], out["rows"] = gaps, None
-        drawn = statistics.metric_draws(metric, [_examples(r, claim.suite) for r in (*own, *other)])
+        drawn = statistics.metric_draws(metric, [self._examples(r, claim.suite) for r in (*own, *other)])
         if drawn is not None and len(own) > 1:
             out["rows"] = statistics.over_seeds_and_rows(gaps, sign * (drawn[:, : len(own)] - drawn[:, len(own) :]), self.level)
         return out
+
+    def _examples(self, row: CellRow, suite: str | None) -> dict[str, np.ndarray]:
+        """What a cell's student said of its test items, or whether it was right on a suite's rows; unpacked once."""
+        if row.number not in self._given:
+            self._given[row.number] = examples_of(row)
+        given = self._given[row.number]
+        if not suite:
+            return given
+        right = given.get(f"on.{suite}")
+        return {"each": np.empty(0) if right is None else right.astype(np.float64)}
 
     def _finding(self, claim: Claim, one: dict[str, Any]) -> str:
         """'gain', 'loss', 'equivalent', 'different', 'not shown', or 'open' where a seed is missing or there are too few."""
@@ -210,15 +221,6 @@ def _score(row: CellRow, suite: str | None = None) -> float:
     result = row.result or {}
     value = result["robustness"][suite]["accuracy"] if suite else result["score"]
     return float("nan" if value is None else value)
-
-
-def _examples(row: CellRow, suite: str | None) -> dict[str, np.ndarray]:
-    """What a cell's student said of its test items, or whether it was right on a suite's rows."""
-    given = examples_of(row)
-    if not suite:
-        return given
-    right = given.get(f"on.{suite}")
-    return {"each": np.empty(0) if right is None else right.astype(np.float64)}
 
 
 def _at_chance(row: CellRow) -> bool:

@@ -31,10 +31,10 @@ OF_SUMS = {"conll_f1": scores.conll_of}
 """Metrics of sums over items: (..., columns) to (...)."""
 
 
-def constant(values: np.ndarray) -> bool:
-    """Whether values, one at least, differ by no more than the rounding of their floats; whole numbers by nothing."""
-    exact = not np.issubdtype(values.dtype, np.floating)
-    return bool(np.ptp(values) <= (0 if exact else 64 * np.finfo(values.dtype).eps * np.abs(values).max()))
+def constant(values: np.ndarray) -> np.ndarray:
+    """Whether values (..., items), one item at least, differ by no more than the rounding of their floats; whole numbers by nothing."""
+    rounding = 64 * np.finfo(values.dtype).eps if np.issubdtype(values.dtype, np.floating) else 0
+    return np.ptp(values, axis=-1) <= rounding * np.abs(values).max(-1)
 
 
 def measure(name: str, predicted: np.ndarray, gold: np.ndarray) -> float:
@@ -162,9 +162,9 @@ def drawn(
             yield [p.mean(-1) if p.ndim == 2 else OF_SUMS[name](p.sum(1)) for p in picked]
         return
     if name in METRICS["value"]:
-        for _ in range(DRAWS):
-            index = rng.integers(len(gold), size=len(gold))
-            yield [np.array([measure(name, p[index], gold[index])]) for p in predictions]
+        for _ in range(0, DRAWS, 10):
+            index = rng.integers(len(gold), size=(10, len(gold)))
+            yield [from_values(name, p[index], gold[index]) for p in predictions]
         return
     # Equal rows are drawn together: how often each kind of row comes up is multinomial.
     width = 1 if gold.ndim == 1 else gold.shape[1]
@@ -179,6 +179,20 @@ def drawn(
     for _ in range(0, DRAWS, 100):
         weights = rng.multinomial(len(gold), counts / counts.sum(), size=100).astype(np.float64)
         yield [from_counts(name, kind, weights @ (g * truth), weights @ g, weights @ truth) for g in guesses]
+
+
+def from_values(name: str, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """A metric of numbers, both (draws, items), as `measure` has it of each draw; gives (draws,)."""
+    if name == "rmse":
+        return np.sqrt(((predicted.astype(np.float64) - gold) ** 2).mean(-1))
+    sides = predicted, gold
+    if name == "spearman":
+        from scipy.stats import rankdata
+
+        sides = rankdata(predicted, axis=-1), rankdata(gold, axis=-1)
+    a, b = (x - x.mean(-1, keepdims=True) for x in (side.astype(np.float64) for side in sides))
+    found = _ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
+    return np.where(constant(predicted) | constant(gold), 0.0, found)
 
 
 def from_counts(name: str, kind: str, hits: np.ndarray, said: np.ndarray, true: np.ndarray) -> np.ndarray:
