@@ -166,8 +166,8 @@ def test_too_little_to_fit_a_judge_on_is_said():
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (None, "no such file of a judge"),
-        ("{", "cannot be read as JSON"),
+        (None, "judge.json: no such file"),
+        ("{", "judge.json: the JSON stops in the middle"),
         ("[]", "is no judge of this version"),
         ('{"form": 1}', "is no judge"),
     ],
@@ -186,6 +186,12 @@ def test_a_judge_whose_parts_do_not_fit_is_refused(tmp_path):
     (tmp_path / "judge.json").write_text(json.dumps(found | {"weights": found["weights"][1:]}))
     with pytest.raises(DataError, match="features do not fit together"):
         features.Fitted.load(tmp_path / "judge.json")
+    for name, wrong in itertools.product(found.keys() - {"form"}, (None, True, 3, "x", [], [None], {"a": []}, math.nan)):
+        if (name, wrong) in (("bias", 3), ("strength", 3)):
+            continue
+        (tmp_path / "judge.json").write_text(json.dumps(found | {name: wrong}))
+        with pytest.raises(DataError, match=r"judge\.json: .*; fit and save it anew"):
+            features.Fitted.load(tmp_path / "judge.json")
 
 
 def test_a_segment_of_a_record_comes_with_what_it_cites_and_what_not():

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pydantic
 
-from .. import records
+from .. import records, textfiles
 from ..cited import citations, hagrid
 from ..errors import DataError
 from . import lexical
@@ -223,19 +224,21 @@ class Fitted:
     @classmethod
     def load(cls, path: str | Path) -> Fitted:
         """A judge that was saved; raises DataError for a file that is not there or is none."""
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file of a judge; save one first") from None
-        except (OSError, ValueError) as fault:
-            raise DataError(f"{path}: cannot be read as JSON: {fault}") from None
+        found = textfiles.whole_value(Path(path))
         fields = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(found, dict) or found.get("form") != _FORM or set(found) != {"form", *fields}:
             raise DataError(f"{path}: is no judge of this version; fit and save it anew")
-        rows = {name: tuple(found[name]) for name in ("names", "middle", "scale", "weights")}
-        if len({len(row) for row in rows.values()}) > 1 or not set(rows["names"]) <= set(NAMES) or "" not in found["idf"]:
+        try:
+            judge = pydantic.TypeAdapter(cls).validate_json(json.dumps({name: found[name] for name in fields}), strict=True)
+        except pydantic.ValidationError as fault:
+            first = fault.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise DataError(f"{path}: {where}: {first['msg'].lower()}; fit and save it anew") from None
+        rows, numbers = (judge.names, judge.middle, judge.scale, judge.weights), (judge.bias, judge.strength, *judge.idf.values())
+        finite = np.isfinite([*numbers, *judge.middle, *judge.scale, *judge.weights]).all() and all(x > 0 for x in judge.scale)
+        if len({len(row) for row in rows}) > 1 or not set(judge.names) <= set(NAMES) or "" not in judge.idf or not finite:
             raise DataError(f"{path}: its features do not fit together; fit and save it anew")
-        return cls(**rows, bias=found["bias"], idf=found["idf"], strength=found["strength"])
+        return judge
 
 
 def labelled(questions: Iterable[hagrid.Question]) -> tuple[list[Cited], np.ndarray, np.ndarray]:

@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from .. import records
-from ..errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import records, textfiles
+from ..errors import ConfigError, DataError
 
 FORMAT = 1
 Entry = Mapping[str, Any]
 OWN: Entry = {"kind": "own"}
+
+
+_Whole = Annotated[int, Field(ge=0)]
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+class _Entry(BaseModel):
+    model_config = _STRICT
+
+    kind: Literal["own", "echo", "shared_kv", "none"]
+    source: _Whole | None = None
+    heads: list[_Whole] | None = None
+
+
+class _Shape(BaseModel):
+    model_config = _STRICT
+
+    layers: _Whole | None = None
+    heads: Annotated[int, Field(ge=1)]
+    key_heads: Annotated[int, Field(ge=1)]
+
+
+class _File(BaseModel):
+    """A plan's file, as `Plan.write` makes it."""
+
+    model_config = _STRICT
+
+    format: Literal[1]
+    shape: _Shape
+    attention: list[_Entry]
+    about: dict[str, Any] = {}
+    refit: dict[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +80,20 @@ class Plan:
     @classmethod
     def read(cls, path: Path) -> Plan:
         """Raises ConfigError for a file that is no plan."""
+        if not path.exists():
+            raise ConfigError(f"{path}: no such plan; make one with 'tutelage echo plan'")
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            shape = tree["shape"]
-            plan = cls(tuple(tree["attention"]), int(shape["heads"]), int(shape["key_heads"]), tree.get("about", {}), tree.get("refit"))
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such plan; make one with 'tutelage echo plan'") from None
-        except (OSError, ValueError, KeyError, TypeError) as fault:
-            why = f"{type(fault).__name__}: {fault}"
+            tree = textfiles.whole_value(path)
+            if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
+                raise ConfigError(f"{path}: is a plan of format {tree['format']}, this version reads {FORMAT}; make it anew")
+            found = _File.model_validate(tree)
+        except DataError as fault:
+            raise ConfigError(f"{fault}; a plan of attention is made with 'tutelage echo plan'") from None
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            why = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg'].lower()}"
             raise ConfigError(f"{path}: is no plan of attention ({why}); make one with 'tutelage echo plan'") from None
-        if tree.get("format") != FORMAT:
-            raise ConfigError(f"{path}: is a plan of format {tree.get('format')}, this version reads {FORMAT}; make it anew")
-        return plan
+        return cls(tuple(tree["attention"]), found.shape.heads, found.shape.key_heads, found.about, found.refit)
 
     def fits(self, config: Any) -> None:
         """Raise ConfigError where the plan is for a model of another shape."""

@@ -1,18 +1,19 @@
 """CIFAR-10 and CIFAR-100 in the files that they are published in: flat binaries, or pickles of Python.
 
-A pickle can run code when it is read. These are read by an unpickler that makes arrays and plain values and refuses all else.
+Pickles are read by an unpickler that makes arrays and plain values alone (`_arrays`).
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import textfiles
 from ..errors import DataError
+from ._arrays import unpickled
 from ._images import Pictures, Read, Source, pictures
 
 PIXELS = 3 * 32 * 32
@@ -74,7 +75,7 @@ def _binary(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _pickled(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A mapping with `data`, uint8 (rows, 3072), and `labels` or `fine_labels`, a list of numbers."""
-    found = _unpickle(path)
+    found = unpickled(path)
     keys = ("data", "labels" if classes == 10 else "fine_labels")
     tree = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in found.items()} if isinstance(found, dict) else {}
     lost = [k for k in keys if k not in tree]
@@ -98,48 +99,9 @@ def _names(folder: Path, classes: int) -> tuple[str, ...]:
     text, other, key = NAMES[classes]
     names: list[str] = []
     if (folder / text).is_file():
-        names = (folder / text).read_text(encoding="utf-8", errors="replace").split()
+        names = [line.strip() for _, line in textfiles.lines(folder / text) if line.strip()]
     elif (folder / other).is_file():
-        found = _unpickle(folder / other)
+        found = unpickled(folder / other)
         given = (found.get(key) or found.get(key.decode()) or []) if isinstance(found, dict) else []
         names = [x.decode("latin1") if isinstance(x, bytes) else str(x) for x in given]
     return tuple(names) if len(names) == classes else tuple(map(str, range(classes)))
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """What `_codecs.encode` does where Python 2's byte strings are written for Python 3, and nothing else of it."""
-    return text.encode("latin1")
-
-
-def _allowed() -> dict[tuple[str, str], Any]:
-    from numpy._core import multiarray, numeric
-
-    made: dict[tuple[str, str], Any] = {("_codecs", "encode"): _latin1, ("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-    for core in ("numpy.core", "numpy._core"):
-        made[f"{core}.multiarray", "_reconstruct"] = multiarray._reconstruct  # type: ignore[attr-defined]
-        made[f"{core}.multiarray", "scalar"] = multiarray.scalar  # type: ignore[attr-defined]
-        made[f"{core}.numeric", "_frombuffer"] = numeric._frombuffer  # type: ignore[attr-defined]
-    return made
-
-
-class _Arrays(pickle.Unpickler):
-    """Makes arrays, numbers, texts, lists and mappings; a pickle that names anything else is refused before it is called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (found := _allowed().get((module, name))) is None:
-            raise _Forbidden(f"{module}.{name}")
-        return found
-
-
-class _Forbidden(Exception):
-    """A pickle names what is neither an array nor a plain value."""
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        with open(path, "rb") as handle:
-            return _Arrays(handle, encoding="bytes").load()
-    except _Forbidden as fault:
-        raise DataError(f"{path}: asks for {fault}, which arrays and plain values do not need; not read, as it could run code") from None
-    except Exception as fault:
-        raise DataError(f"{path}: is cut short or no pickle ({str(fault)[:100] or type(fault).__name__}); fetch it again") from None

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import textfiles
 from ..errors import DataError
 from ..find import near
+from . import _arrays
 from ._sources import load_hub
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -99,6 +98,9 @@ def pictures(pixels: Any, labels: Any, source: str) -> Pictures:
         raise DataError(f"{source}: holds {len(pixels)} images and {len(labels)} labels; one label an image is needed")
     if not pixels.size:
         raise DataError(f"{source}: holds no images")
+    if labels.max() >= 1 << 31:
+        row = int(labels.argmax())
+        raise DataError(f"{source}: row {row + 1} has the label {labels[row]}; labels are numbered from 0 without gaps")
     if labels.min() < 0:
         raise DataError(f"{source}: row {int(labels.argmin()) + 1} has the label {labels.min()}; labels are numbered from 0")
     return Pictures(np.ascontiguousarray(pixels), labels.astype(np.int64), source)
@@ -149,10 +151,8 @@ def fashion(folder: str | None) -> Source:
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of bytes: two zeros, the type 8, the number of dimensions, their sizes (big-endian), the values."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as fault:
-        raise DataError(f"{path}: is cut short or damaged ({fault}); fetch it again") from None
+    with textfiles.opened(path) as file:
+        content = file.read()
     head = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) < head:
         raise DataError(f"{path}: is no IDX file of bytes in {dimensions} dimension{'s' if dimensions > 1 else ''}; fetch it again")
@@ -165,18 +165,11 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
 def npz(path: Path, arrays: Mapping[str, tuple[str, str] | None], optional: Sequence[str] = ()) -> Source:
     """An .npz file; `arrays` names the arrays of images and labels of each part, `optional` parts that may be missing.
 
-    An array `classes` of texts holds the label names. Nothing that needs pickle is read.
+    An array `classes` of texts holds the label names. No pickle is run.
     """
 
     def read() -> Read:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                there = {name: file[name] for pair in arrays.values() for name in pair or () if name in file.files}
-                known, classes = list(file.files), file["classes"] if "classes" in file.files else np.zeros(0)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file") from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
-            raise DataError(f"{path}: is cut short or damaged ({str(fault)[:100]}); fetch it again") from None
+        there, known = _arrays.from_npz(path, [*(name for pair in arrays.values() for name in pair or ()), "classes"])
         parts = {}
         for part, pair in arrays.items():
             lost = [name for name in pair or () if name not in there]
@@ -185,8 +178,7 @@ def npz(path: Path, arrays: Mapping[str, tuple[str, str] | None], optional: Sequ
                 raise DataError(f"{path}: has no array '{lost[0]}' (arrays: {', '.join(known)}){hint}")
             if pair and not lost:
                 parts[part] = pictures(there[pair[0]], there[pair[1]], str(path))
-        texts = classes.ndim == 1 and np.issubdtype(classes.dtype, np.str_)
-        return parts, tuple(str(x) for x in classes) if texts else ()
+        return parts, _arrays.texts(there.get("classes", np.zeros(0)))
 
     return Source((path,), read)
 

@@ -162,7 +162,7 @@ class Image(Task):
     def _known(self, parts: Mapping[str, Pictures], names: tuple[str, ...]) -> tuple[str, ...]:
         """Label names in the order of their numbers; every number of every part has one, and all images one size."""
         train = parts["train"]
-        known = self.labels or names or tuple(map(str, range(int(train.labels.max()) + 1)))
+        known = self.labels or names or _numbers(train)
         if len(known) < 2:
             raise DataError(f"{train.source}: one label only, '{known[0]}'; classifying takes two or more")
         for name, part in parts.items():
@@ -254,6 +254,16 @@ class Image(Task):
         """Every metric over the rows that have a label, the one that selects first."""
         keep = has_label(gold)
         return {name: _metrics.measure(name, predicted[keep], gold[keep]) for name in self.metrics}
+
+
+def _numbers(train: Pictures) -> tuple[str, ...]:
+    """Names for labels that have none: their numbers from 0. Raises DataError where most numbers have no row."""
+    found, most = np.unique(train.labels), int(train.labels.max())
+    if most + 1 > 2 * len(found):
+        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        what = f"its {len(found)} labels are numbered with gaps up to {most} ({shown})"
+        raise DataError(f"{train.source}: {what}; number them from 0, or name all with task.labels")
+    return tuple(map(str, range(most + 1)))
 
 
 def _split(part: Pictures, mean: np.ndarray, std: np.ndarray) -> Split:
