@@ -50,7 +50,6 @@ FILES = [
     ("a.csv", GOOD, {"pair": "b"}, "a.csv: no column 'b' (columns: text, label); name the right one with task.pair="),
     ("a.csv", "text,label,text\nx,a,y\n", {}, "a.csv: 2 columns are called 'text'; rename all but one"),
     ("a.csv", "text,label\nx,a\n ,b\nNaN,b\n", {}, "a.csv: column 'text' has no text; fill in or remove in 2 of 3 rows, first in row 2"),
-    ("a.csv", 'text,label\nx,a\n"y",\n', {}, "a.csv, row 2: column 'label' has no label; fill in or remove (rows without"),
     ("a.csv", "text,label\nx,a\none, two,b\n", {}, "row 2: 3 columns where the header has 2; put quotes around text that holds"),
     ("a.tsv", "text\tlabel\nx\ta\none\ttwo\tb\n", {}, "a.tsv, row 2: 3 columns where the header has 2; take tabs out of the text"),
     ("a.csv", b"text,label\nx\xff\xfe,a\n", {}, "a.csv, line 2: is not UTF-8 (byte 0xff); save the text as UTF-8"),
@@ -67,8 +66,6 @@ FILES = [
     ("a.jsonl", '{"text": "x", "label": 1}\n{"text": \n', {}, "a.jsonl, line 2: not JSON: Expecting value at column 10"),
     ("a.jsonl", '{"text": "x", "label": 1}\n[1, 2]\n', {}, "a.jsonl, line 2: holds a list; each line is one object {...}"),
     ("a.jsonl", lines({"text": "x", "label": 1}) + "\n" + lines({"text": None}), {}, "a.jsonl, line 3: column 'text' has no text"),
-    ("a.jsonl", lines({"text": "x", "label": 1}, {"text": "y"}), {}, "a.jsonl, line 2: column 'label' has no label"),
-    ("a.jsonl", lines({"text": "x", "label": math.nan}), {}, "a.jsonl, line 1: column 'label' has no label"),
     ("a.jsonl", lines({"text": 7, "label": 1}), {}, "a.jsonl, line 1: column 'text' holds a number, which is not text"),
     ("a.jsonl", lines({"text": "x", "label": ["a"]}), {}, "column 'label' holds a list; lists of labels need task.target=labels"),
     ("a.parquet", "PAR1 not really", {}, "a.parquet: cannot be read as Parquet: "),
@@ -79,7 +76,6 @@ FILES = [
     ("a.csv", "text,label\nx,a\ny,b\n", {}, "a.csv: too few different texts to cut test and dev from its 2 rows; name files with"),
     ("a.csv", GOOD, {"target": "value"}, "holds 'a' where target 'value' needs a finite number in 40 of 40 rows, first in row 1"),
     ("a.csv", "text,label\nx,1\ny,inf\n", {"target": "value"}, "row 2: column 'label' holds 'inf' where target 'value' needs"),
-    ("a.jsonl", lines({"text": "x", "label": None}), {"target": "labels"}, "line 1: column 'label' has no label; write an empty"),
     ("a.jsonl", lines({"text": "x", "label": []}, {"text": "y", "label": "a"}), {"target": "labels"}, "line 2: column 'label' holds a"),
     (
         "a.jsonl", lines({"text": "x", "label": [0, 1, 1]}, {"text": "y", "label": [1, 0]}),
@@ -99,6 +95,22 @@ FILES = [
     ("a.csv", "text,label\nx,['a']\ny,['b']\n", {}, "holds lists written as text, such as \"['a']\" in 2 of 2 rows"),
     ("a.jsonl", lines(*({"text": f"x {i}", "label": []} for i in range(40))), {"target": "labels"}, "no training row has a label; is"),
 ]  # fmt: skip
+
+
+BARE = [
+    ("a.csv", 'text,label\nx,a\n"y",\n', {}, "a.csv, row 2: column 'label' has no label; fill in or remove (rows without"),
+    ("a.jsonl", lines({"text": "x", "label": 1}, {"text": "y"}), {}, "a.jsonl, line 2: column 'label' has no label"),
+    ("a.jsonl", lines({"text": "x", "label": math.nan}), {}, "a.jsonl, line 1: column 'label' has no label"),
+    ("a.jsonl", lines({"text": "x", "label": None}), {"target": "labels"}, "line 1: column 'label' has no label; write an empty"),
+]
+"""Rows without a label, which training rows may be, and those of dev and test may not."""
+
+
+@pytest.mark.parametrize(("name", "content", "settings", "says"), BARE, ids=[says[:60] for *_, says in BARE])
+def test_rows_of_dev_without_a_label_are_refused_in_one_sentence(tmp_path, name, content, settings, says):
+    (tmp_path / "train.csv").write_text(GOOD)
+    (tmp_path / name).write_text(content)
+    assert says in fault(train=str(tmp_path / "train.csv"), dev=str(tmp_path / name), **settings)
 
 
 @pytest.mark.parametrize(("name", "content", "settings", "says"), FILES, ids=[says[:60] for *_, says in FILES])
@@ -151,7 +163,8 @@ def test_a_label_that_train_lacks_is_named_with_part_row_and_count(tmp_path):
     (tmp_path / "test.csv").write_text(GOOD)
     message = fault(data=str(tmp_path))
     assert message.endswith(
-        "dev.csv, row 2: label 'c' of dev (2 rows) is not among the labels of train (a, b); mend it, or name every label in task.labels"
+        "dev.csv, row 2: label 'c' of dev (2 rows) is not among the labels of train (a, b); "
+        "mend it, name every label in task.labels, or rename or drop it (task.rename, task.drop)"
     )
     data = classify(data=str(tmp_path), labels=["a", "b", "c"]).load()
     assert data.labels == ("a", "b", "c") and "label 'c' has no training row" in data.notes

@@ -22,6 +22,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BatchEncoding, BertConfig, PreTrainedTokenizerFast
 
 from tutelage import config
+from tutelage.errors import DataError
 from tutelage.rows import Seen
 from tutelage.tasks._task import Encoded
 from tutelage.tasks.classify import Classify
@@ -415,3 +416,37 @@ def test_the_head_names_the_labels_both_ways(tmp_path):
         "label2id": {"negative": 0, "positive": 1},
         "problem_type": "single_label_classification",
     }
+
+
+def written(path, rows):
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return str(path)
+
+
+def test_labels_are_renamed_and_rows_dropped_by_the_datas_own_names(tmp_path):
+    stars = [(f"film {i}", 1 + i % 5) for i in range(100)]
+    given = {"rename": {"1": "bad", "2": "bad", "4": "good", "5": "good", "9": "good"}, "drop": ("3",)}
+    data = Classify(data=written(tmp_path / "stars.csv", stars), **given).load()
+    assert data.labels == ("bad", "good") and sum(map(len, data.splits.values())) == 80
+    assert "task.rename: no row has the label '9'" in data.notes
+    for split in data.splits.values():
+        for row, gold, text in zip(split.ids, split.gold, split.columns["text"], strict=True):
+            assert stars[row][0] == text and data.labels[gold] == given["rename"][str(stars[row][1])]
+
+
+def test_training_rows_without_a_label_are_for_the_teacher_alone_and_numbered_through_both_files(tmp_path):
+    rows = [(f"film {i}", "" if i % 3 == 0 else ("good", "bad")[i % 2]) for i in range(60)]
+    more = tmp_path / "more.csv"
+    more.write_text("text\nnew one\nnew two\n")
+    data = Classify(data=written(tmp_path / "some.csv", rows), unlabelled=str(more)).load()
+    bare = data.splits["transfer"]
+    assert bare.ids == [*range(0, 60, 3), 60, 61] and bare.total == 62 and (bare.gold == -1).all()
+    assert bare.columns["text"] == [rows[i][0] for i in range(0, 60, 3)] + ["new one", "new two"]
+    assert all(rows[i][1] for name in ("train", "dev", "test") for i in data.splits[name].ids), "dev and test are cut from labelled rows"
+    assert "train: 20 of 60 rows have no label; the teacher alone judges them" in data.notes
+    nothing = written(tmp_path / "none.csv", [(f"film {i}", "") for i in range(9)])
+    with pytest.raises(DataError, match=r"none\.csv: no row has a label, and dev and test need some; name files"):
+        Classify(data=nothing).load()
+    dev = written(tmp_path / "dev.csv", [("a film", "good"), ("no film", "bad")])
+    whole = Classify(train=nothing, dev=dev, test=dev).load()
+    assert whole.labels == ("bad", "good") and not len(whole.splits["train"]) and len(whole.splits["transfer"]) == 9

@@ -104,6 +104,7 @@ def test_a_harmed_training_in_the_store_is_trained_again_and_a_harmed_run_is_car
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("kind", ["run", "store", "stopped"])
 def test_every_file_harmed_in_every_way_ends_in_the_same_weights_with_a_word(made, kind, harm, tmp_path):
@@ -118,6 +119,7 @@ def test_every_file_harmed_in_every_way_ends_in_the_same_weights_with_a_word(mad
             shutil.rmtree(place)
         read = name.startswith("run/") if kind == "run" else not name.startswith("store/signals") or kind == "stopped"
         spare = name.endswith((".html", ".md", "recipe.yaml", "meta.json")) or "step-000000003" in name
+        spare |= (name, harm) == ("run/record.json", "remove")  # as if the run had not come to its end
         finished = "steps.jsonl" in name and not (kind == "stopped" and (made[0] / kind / name).with_name("checkpoints").exists())
         assert "damaged" in notes or "cut short or altered" in notes or spare or finished or not read, (name, notes)
 

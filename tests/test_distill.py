@@ -18,8 +18,10 @@ from toys import Stop, stop_at
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from tutelage import distill, records
+from tutelage.engine.judge import evaluate
 from tutelage.engine.talk import Talk
 from tutelage.errors import ConfigError, DataError, ModelError, RunError
+from tutelage.recipe import Training
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +333,74 @@ def test_a_number_of_threads_chosen_by_default_is_recorded_and_kept_on_resume(tm
     assert distill(tree, out=tmp_path / "run", store=tmp_path / "b").record == resumed.record
     with pytest.raises(ConfigError, match="threads: 1 -> 2"):
         distill(tree | {"threads": 2}, out=tmp_path / "run", store=tmp_path / "b")
+
+
+def test_a_finished_teacher_is_taken_as_it_is_and_rates_of_a_recipe_are_for_the_models_it_names(done, tiny_teacher, tmp_path):
+    result, data, folder = done
+    other = save_tiny(tmp_path / "other", depth=1, width=64)
+    named = {str(tiny_teacher): 3e-3}
+    tree = recipe(tiny_teacher, data, compare=[], teacher={"model": str(tiny_teacher), "train": {"epochs": 1, "learning_rate": named}})
+    tree["train"] = {"epochs": 1, "batch_size": 16, "learning_rate": named}
+    talk = Talk()
+    changes = [f"teacher={result.student}", f"student={other}"]
+    made = distill(tree, changes, out=tmp_path / "run", store=folder / "store", talk=talk).record["models"]
+    assert made["teacher"]["training"] is None and made["teacher"]["weights"] == result.record["models"]["kd"]["weights"]
+    assert made["kd"]["training"]["learning_rate"] == 5e-4, "the default of so narrow a model"
+    assert "teacher (student): its head knows the task's labels; taken as it is (teacher.retrain=true trains it on)" in talk.notes
+    assert "students: learning rate 0.0005, the default for a width of 64; train.learning_rate sets another" in talk.notes
+    again = Talk()
+    changes += ["teacher.retrain=true"]
+    trained = distill(tree, changes, out=tmp_path / "again", store=folder / "store", talk=again).record["models"]["teacher"]["training"]
+    assert trained["steps"] and trained["learning_rate"] == 5e-4
+    own = Talk()
+    distill(tree, out=tmp_path / "own", store=folder / "store", talk=own)
+    assert f"teacher (teacher): learning rate 0.003, as teacher.train.learning_rate says for {tiny_teacher}" in own.notes
+
+
+def test_default_rates_by_hand_and_sgd_has_none():
+    rate = lambda width, **given: Training(**given).rated("m", width, "train")[0].learning_rate
+    assert [rate(w) for w in (768, 384, 128, 1024, 4096)] == pytest.approx([5e-5, 2e-4, 5e-4, 2.8125e-5, 1e-5])
+    assert rate(384, learning_rate={"m": 1e-3}) == 1e-3 and rate(384, learning_rate={"other": 1e-3}) == pytest.approx(2e-4)
+    with pytest.raises(ConfigError, match=r"train\.learning_rate: names no rate for m, and sgd has no default"):
+        rate(384, optimizer="sgd", learning_rate={"other": 1.0})
+
+
+def test_a_teacher_and_no_labels_and_probabilities_for_rows_without_one(done, tmp_path):
+    result, _, folder = done
+    rows = sentences(60, seed=5)
+    write = lambda name, many: (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in many))
+    write("bare.jsonl", [{"text": row["text"], "label": None} for row in rows])
+    write("few.jsonl", sentences(30, seed=6))
+    files = {"train": str(tmp_path / "bare.jsonl"), "dev": str(tmp_path / "few.jsonl"), "test": str(tmp_path / "few.jsonl")}
+    tree = recipe(result.student, "", compare=[], task={"kind": "classify", **files}, teacher={"model": str(result.student)})
+    made = distill(tree, ["method.hard_weight=0"], out=tmp_path / "run", store=folder / "store").record
+    assert made["data"]["rows"]["transfer"] == 60 and made["data"]["rows"]["train"] == 0 and made["models"]["kd"]["training"]["steps"] == 8
+    with pytest.raises(ConfigError, match="'finetune' learns from labels, and no training row has one"):
+        distill(tree, ["method=finetune"], out=tmp_path / "no", store=folder / "store")
+    student = save_tiny(tmp_path / "student", depth=1)
+    tree["teacher"], tree["student"] = {"probabilities": str(tmp_path / "p.npy")}, {"model": str(student)}
+    tree["task"]["unlabelled"] = str(tmp_path / "few.jsonl")
+    np.save(tmp_path / "p.npy", np.full((90, 2), 0.5))
+    assert distill(tree, out=tmp_path / "given", store=folder / "store").record["signals"]["source"] == "file"
+    np.save(tmp_path / "p.npy", np.full((60, 2), 0.5))
+    with pytest.raises(DataError, match="holds 60 rows; the training data's source has 90"):
+        distill(tree, out=tmp_path / "short", store=folder / "store")
+
+
+def test_functions_find_recipes_by_name_as_commands_do(tmp_path):
+    with pytest.raises(ConfigError, match="no recipe 'quickstar', neither a file nor one that comes along; did you mean 'quickstart'"):
+        distill("quickstar")
+    with pytest.raises(DataError, match="no data 'nowhere'"):
+        distill("quickstart", ["task.data=nowhere", "teacher.model=minilm"], out=tmp_path / "run")
+
+
+def test_a_students_evaluation_takes_settings_with_and_without_their_task_and_maps_labels(done, tmp_path):
+    result, _, _ = done
+    words = {"positive": "5", "negative": "1"}
+    rows = [{"text": r["text"], "label": words[r["label"]]} for r in sentences(40, seed=3)] + [{"text": "a film", "label": "3"}]
+    (tmp_path / "stars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mapped = ("rename={'5': positive, '1': negative}", "drop=['3']")
+    bare = evaluate(str(result.student), (f"data={tmp_path / 'stars.jsonl'}", *mapped), None, None)
+    full = evaluate(str(result.student), (f"task={tmp_path / 'stars.jsonl'}", *(f"task.{c}" for c in mapped)), None, None)
+    write_reviews(tmp_path / "names.jsonl", 40, seed=3)
+    assert bare == full == evaluate(str(result.student), (f"data={tmp_path / 'names.jsonl'}",), None, None)

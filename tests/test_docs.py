@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from tutelage import catalogue, config, find, recipe, yamlfiles
 from tutelage.cli import main
+from tutelage.engine.judge import of_task
 from tutelage.study import plan
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +149,7 @@ def test_every_command_in_the_docs_is_accepted(page, text):
         verb, *given = words[words.index("tutelage") + 1 :]
         values = main.commands[verb].make_context(verb, list(given)).params
         if verb == "evaluate":
-            config.build(find.find("tasks", "classify"), config.override({}, values["changes"]))
+            config.build(find.find("tasks", "classify"), config.override({}, map(of_task, values["changes"])))
         elif verb == "distill" or (verb == "show" and not catalogue.settings_of(values["recipe"])):
             recipe.load(catalogue.recipe_file(values["recipe"]), values["changes"])
 

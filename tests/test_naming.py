@@ -58,7 +58,7 @@ def task_class(name, own_task):
 def other_value(hint, value):
     """Another value that a field takes."""
     choices = [x for one in (hint, *get_args(hint)) for x in get_args(one) if isinstance(x, str)]
-    for one in (*choices, 0.25, 24, not value, "other", ["a", "b"], [0.5, 0.5, 0.5], {"a": 2.0}):
+    for one in (*choices, 0.25, 24, not value, "other", ["a", "b"], [0.5, 0.5, 0.5], {"a": 2.0}, {"a": "b"}):
         try:
             made = config._adapter(hint).validate_json(json.dumps(one), strict=True)
         except ValueError:

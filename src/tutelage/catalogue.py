@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from . import config, find
+from . import recipe as recipes
 from .errors import ConfigError
+from .recipe import Recipe
 
 _RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes")
 """In an installed package, and in a checkout."""
@@ -16,6 +19,14 @@ _SUITES = Path(__file__).parent / "robustness/suites"
 
 def _recipes(inside: str = "") -> dict[str, Path]:
     return {p.stem: p for folder in reversed(_RECIPES) for p in sorted((folder / inside).glob("*.yaml"))}
+
+
+def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe with `key=value` changes, by its file, by the name of one that comes along, or from a tree or settings.
+
+    Raises ConfigError with every fault at once.
+    """
+    return recipes.load(recipe_file(recipe) if isinstance(recipe, str) else recipe, changes)
 
 
 def recipe_file(name: str) -> str:

@@ -38,9 +38,9 @@ def distill(recipe: str, changes: tuple[str, ...], out: Path | None, store: Path
 
     Interrupted, the same command goes on where it stopped.
     """
-    from . import recipe as recipes
+    from . import catalogue
 
-    made = recipes.load(_recipe(recipe), changes)
+    made = catalogue.load(recipe, changes)
     from .engine.distill import distill as carry_out
     from .engine.talk import Console, Talk
     from .report import table
@@ -254,12 +254,11 @@ def list_parts(kind: str | None, as_json: bool) -> None:
 def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
     """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name. Runs nothing."""
     from . import catalogue, config
-    from . import recipe as recipes
 
     if not changes and (part := catalogue.settings_of(recipe)) and not Path(recipe).exists():
         click.echo(json.dumps(part) if as_json else catalogue.settings_text(part))
         return
-    made = recipes.load(_recipe(recipe), changes)
+    made = catalogue.load(recipe, changes)
     click.echo(json.dumps(config.dump(made)) if as_json else config.text(made), nl=as_json)
 
 
@@ -295,10 +294,3 @@ def doctor(as_json: bool) -> None:
         for line in found["checks"]:
             click.echo(f"{'ok  ' if line['ok'] else 'MISS'} {line['what']:<24}{line['found']}")
     sys.exit(0 if all(c["ok"] or c["optional"] for c in found["checks"]) else 2)
-
-
-def _recipe(name: str) -> str:
-    """A file, or one of the recipes that come with the package."""
-    from . import catalogue
-
-    return catalogue.recipe_file(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,9 +11,12 @@ from pydantic import Field
 
 from . import config, textfiles
 from .config import Count, NonNegative, PartOf, Positive, Share, settings
+from .errors import ConfigError
 
 SHORTHAND = {"teacher": "model", "student": "!model", "task": "data", "method": "!kind"}
 """What `teacher=x` means; '!' drops the other settings there."""
+RATE, WIDTH, RATES = 5e-5, 768, (1e-5, 5e-4)
+"""AdamW's default rate, the width of the models that it is for, and the least and largest that other widths take."""
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".npy")
 
 
@@ -31,8 +35,9 @@ class Training:
     micro_batch: Count | None = None
     """Most examples in one forward pass; null takes the whole batch. Gradients do not depend on it,
     save through batch normalisation."""
-    learning_rate: Positive = 5e-5
-    """Peak learning rate."""
+    learning_rate: Positive | dict[str, Positive] | None = None
+    """Peak learning rate: a number for whatever model is trained, or {model: rate} for the models that are named. Null, and a
+    model that is not named, takes the default of its width: 5e-5 (768 / width)², between 1e-5 and 5e-4."""
     warmup: Share = 0.1
     """Share of the steps over which the rate rises from 0."""
     decay: Literal["linear", "cosine", "steps", "constant"] = "linear"
@@ -62,6 +67,30 @@ class Training:
             yield "warmup", f"{self.warmup} reaches past the first step of decay 'steps'; 0.5 or less"
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
             yield "micro_batch", f"{self.micro_batch} has no effect above batch_size {self.batch_size}; leave it out or lower it"
+        if self.optimizer == "sgd" and self.learning_rate is None:
+            yield "learning_rate", "is required with optimizer sgd, for which there is no default"
+
+    @property
+    def peak(self) -> float:
+        """The peak rate as a number; the default at a width of 768 where no model has settled it."""
+        return self.learning_rate if isinstance(self.learning_rate, int | float) else RATE
+
+    def rated(self, model: str, width: int, where: str) -> tuple[Training, str]:
+        """The same with a number for a rate, as it is for a model of that name and width, and in words where it comes from.
+
+        `where` is this training's path in the recipe. Raises ConfigError for a model without a rate under sgd.
+        """
+        given = self.learning_rate
+        if isinstance(given, dict) and model in given:
+            rate, why = given[model], f"as {where}.learning_rate says for {model}"
+        elif isinstance(given, int | float):
+            rate, why = given, f"as {where}.learning_rate says"
+        elif self.optimizer == "sgd":
+            raise ConfigError([(f"{where}.learning_rate", f"names no rate for {model}, and sgd has no default; give one")])
+        else:
+            rate = min(max(RATE * (WIDTH / width) ** 2, RATES[0]), RATES[1])
+            why = f"the default for a width of {width}; {where}.learning_rate sets another"
+        return dataclasses.replace(self, learning_rate=float(rate)), f"learning rate {rate:.3g}, {why}"
 
 
 @settings
@@ -79,7 +108,10 @@ class Teacher:
     probabilities: str | None = None
     """A file of class probabilities instead of a model: one row a training row, one column a label."""
     train: Training | None = None
-    """Fine-tune the model on the task first, with these settings; null takes it as it is."""
+    """Fine-tune the model on the task first, with these settings; null takes it as it is, and so does a model whose head knows the
+    task's labels by name, unless `retrain` says otherwise."""
+    retrain: bool = False
+    """Fine-tune also a model whose head knows the task's labels."""
     checkpoints: Annotated[int, Field(ge=2)] | None = None
     """Keep so many checkpoints of the teacher's training, at equal distances and the finished teacher last, for methods that
     follow its way (pro_kd, rco)."""
@@ -108,6 +140,8 @@ class Teacher:
         for name in ("checkpoints", "route"):
             if getattr(self, name) and not self.model:
                 yield name, "has no effect without a single teacher.model; leave it out"
+        if self.retrain and not self.train:
+            yield "retrain", "has no effect without teacher.train; leave it out"
         if self.seed and not self.train:
             yield "seed", "has no effect without teacher.train; leave it out"
 
@@ -223,8 +257,8 @@ class Recipe:
         for i, kind in enumerate(kinds[1:], 1):
             if kind in kinds[:i]:
                 yield f"compare[{i - 1}]", "is trained already under method or compare; leave it out"
-        if self.search and self.train.learning_rate != Training().learning_rate:
-            yield "train.learning_rate", "has no effect beside search.learning_rates; leave one out"
+        if self.search and self.train.learning_rate is not None:
+            yield "train.learning_rate", "has no effect beside search.learning_rates; leave one out (null)"
 
 
 def load(recipe: str | Path | dict[str, Any] | Recipe, changes: Iterable[str] = ()) -> Recipe:

@@ -38,5 +38,5 @@ def rate(stages: Sequence[Stage], number: int, step: int, training: Training) ->
         last += 1
     whole = [own_steps(s, turn, s.steps) for s in stages[first : last + 1]]
     done, total = sum(whole[: number - first]) + own_steps(stages[number], turn, step), sum(whole)
-    peak = stages[number].turns[turn].learning_rate or training.learning_rate
+    peak = stages[number].turns[turn].learning_rate or training.peak
     return schedules.learning_rate(done, total, peak=peak, warmup=training.warmup, decay=training.decay)

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 
-from .. import config, records
-from .. import recipe as recipes
+from .. import catalogue, config, records
 from ..errors import ConfigError, TutelageError
 from ..methods._method import Method
-from ..models import cost
+from ..models import anatomy, cost
 from ..models.load import Loaded
 from ..models.trust import trusting
 from ..recipe import Recipe, Training
@@ -66,11 +65,12 @@ def distill(
 ) -> Result:
     """Carry out one recipe: teacher, students, test, record and report; resume it where it was interrupted.
 
-    `recipe` is a YAML file, a tree of plain values, or settings; `changes` are `key=value` texts. `out` is the run's folder
-    (default `runs/NAME-METHOD-SEED-DIGEST`), `store` keeps what runs share, teachers, students and signals (default
-    `store` beside the run, or TUTELAGE_STORE). Raises a TutelageError for every fault a user can mend.
+    `recipe` is a YAML file, the name of a recipe that comes along, a tree of plain values, or settings; `changes` are
+    `key=value` texts. `out` is the run's folder (default `runs/NAME-METHOD-SEED-DIGEST`), `store` keeps what runs share,
+    teachers, students and signals (default `store` beside the run, or TUTELAGE_STORE). Raises a TutelageError for
+    every fault a user can mend.
     """
-    made = recipes.load(recipe, changes)
+    made = catalogue.load(recipe, changes)
     folder = Path(out) if out else folder_of(made, DEFAULT_RUNS)
     place = Path(store or os.environ.get("TUTELAGE_STORE") or folder.parent / "store")
     trackers = made.trackers
@@ -214,6 +214,8 @@ class Run:
     def _foresee(self) -> None:
         """Let every method look at its budget and models before anything is trained: what it refuses then costs nothing."""
         recipe, start = self.recipe, self._start(trained=False)
+        if not recipe.search:
+            recipe.train.rated(self._model, anatomy.width(start.model.config), "train")
         budgets = [recipe.train] + ([self._short(recipe.search.learning_rates[0])] if recipe.search else [])
         for method in (*recipe.compare, recipe.method):
             for training in budgets:
@@ -238,6 +240,11 @@ class Run:
         assert self.recipe.search
         return dataclasses.replace(self.recipe.train, learning_rate=rate, epochs=self.recipe.search.epochs, steps=None, tokens=None)
 
+    @property
+    def _model(self) -> str:
+        """The name of the model that the student is, or is made from."""
+        return self.recipe.student.model or str(self.recipe.teacher.model)  # type: ignore[union-attr]
+
     def _start(self, trained: bool = True) -> Start:
         """The student before training: the same for every method. `trained` False stands in where the teacher is not yet."""
         recipe, shop = self.recipe, self.shop
@@ -245,7 +252,7 @@ class Run:
             loaded = self.loaded["teacher"]
             loaded = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).requires_grad_(True))
         else:
-            loaded = shop.open(recipe.student.model or str(recipe.teacher.model), recipe.seed)  # type: ignore[union-attr]
+            loaded = shop.open(self._model, recipe.seed)
         return shop.cut(loaded.model, loaded.tokenizer, recipe.seed)
 
     def _student(self, method: Method, teacher: Teacher | None) -> None:
@@ -268,6 +275,10 @@ class Run:
                     + ", ".join(f"{t['learning_rate']:g} ({t['score']:.4f})" for t in tried)
                 )
             start = self._start()
+            if not recipe.search:
+                training, why = training.rated(self._model, anatomy.width(start.model.config), "train")
+                if not self.students:
+                    self.talk.say(f"students: {why}")
             trained = self.shop.train(key, method, start, training, recipe.seed, teacher)
             self.students.append(trained)
             self.shop.say_reused(key, trained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from .. import records
 from ..errors import ConfigError
 from ..find import find
-from ..models.load import Loaded, model_digest, tokenizer_digest
+from ..models import anatomy
+from ..models.load import Loaded, model_digest, open_config, tokenizer_digest
+from ..rows import LAST_STATES
 from .checkpoint import ANCHOR
 from .teacher import Member, Teacher, read_probabilities
 from .workshop import Start, Trained, Workshop, refuse_new_head
@@ -32,12 +35,11 @@ class Hire:
         given, shop = self.given, self.shop
         teacher = Teacher([], shop.recipe.signals, shop.task, shop.cache, shop.machine, given.average)
         if given.probabilities:
-            train = shop.data.splits["train"]
-            if "transfer" in shop.data.splits:
-                raise ConfigError("task.unlabelled: has no signals in a file of probabilities; leave it out or name a teacher model")
-            read = functools.partial(read_probabilities, given.probabilities, shop.data.labels, train.total, kind=shop.task.kind)
-            teacher.given, test = read(ids=train.ids), shop.data.splits.get("test")
-            if test and (test.source, test.total) == (train.source, train.total) and not set(test.ids) & set(train.ids):
+            parts = [shop.data.splits[name] for name in shop.taught.split("+")]
+            rows, ids, test = parts[-1].total, [i for part in parts for i in part.ids], shop.data.splits.get("test")
+            read = functools.partial(read_probabilities, given.probabilities, shop.data.labels, rows, kind=shop.task.kind)
+            teacher.given = read(ids=ids)
+            if test and (test.source, test.total) == (parts[0].source, parts[0].total) and not set(test.ids) & set(ids):
                 teacher.tested = read(ids=test.ids)
             return teacher
         for number, name in enumerate(given.models or (given.model or "",)):
@@ -50,10 +52,17 @@ class Hire:
         given, shop = self.given, self.shop
         loaded = shop.open(name, given.seed)
         trained: Trained | None = None
-        if given.train:
+        finished = given.train and not given.retrain and not given.checkpoints and self._knows(name, loaded)
+        if finished:
+            shop.talk.say(
+                f"{key} ({Path(name).name}): its head knows the task's labels; taken as it is (teacher.retrain=true trains it on)"
+            )
+        elif given.train:
             start, finetune = Start(loaded.model, loaded.tokenizer), find("methods", "finetune")()
             title, anchors = f"{key} ({Path(name).name})", given.checkpoints or 0
-            trained = shop.train(title, finetune, start, given.train, given.seed, anchors=anchors)
+            training, why = given.train.rated(name, anatomy.width(loaded.model.config), "teacher.train")
+            shop.talk.say(f"{title}: {why}")
+            trained = shop.train(title, finetune, start, training, given.seed, anchors=anchors)
             shop.say_reused(key, trained)
             if trained.reused:
                 loaded = shop.open(str(trained.model), given.seed)
@@ -69,6 +78,13 @@ class Hire:
             model.config.hidden_size,
             tokenizer_digest(loaded.tokenizer),
         )
+
+    def _knows(self, name: str, loaded: Loaded) -> bool:
+        """Whether a model's head is one for the task whose labels have the task's names: a finished teacher."""
+        if loaded.new_head or LAST_STATES in self.shop.task.outputs:
+            return False
+        labels = getattr(open_config(name), "id2label", {}).values() if self.shop.data.labels else ("known",)
+        return not all(re.fullmatch(r"LABEL_\d+", str(label)) for label in labels)
 
     def _route(self, finished: Member) -> tuple[Member, ...]:
         """The checkpoints of the teacher's training that the recipe keeps or names, the finished teacher last; read when used."""

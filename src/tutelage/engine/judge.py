@@ -102,6 +102,7 @@ def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] 
     while neither `changes` nor `like` does, and for an unknown part; DataError for labels that the model does not know.
     """
     known = records.student_facts(Path(student)) or like or {}
+    changes = tuple(of_task(change) for change in changes)
     tree = config.override({k: v for k, v in known.get("task", {}).items() if k not in ("unlabelled", "limit")}, changes)
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
@@ -123,8 +124,14 @@ def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] 
     if loaded.new_head:
         named = ", ".join(str(x) for x in open_config(student).id2label.values())
         wanted = ", ".join(data.labels) or "one value"
-        raise DataError(f"{student}: its labels ({named}) are not the data's ({wanted}); name the data's in order with labels=[...]")
+        mend = "name the data's in order with labels=[...], or map them with rename={...} and drop=[...]"
+        raise DataError(f"{student}: its labels ({named}) are not the data's ({wanted}); {mend}")
     return Opened(task, data, loaded, known)
+
+
+def of_task(change: str) -> str:
+    """A change of a task's setting, written as in a recipe or without `task.` before it."""
+    return f"data={change[5:]}" if change.startswith("task=") else change.removeprefix("task.")
 
 
 def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples: Path | None) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def build(named: Iterable[tuple[str, nn.Parameter]], training: Training) -> torc
     ]
     groups = [g for g in groups if g["params"]]
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9, fused=FUSED)
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=FUSED)
+        return torch.optim.SGD(groups, lr=training.peak, momentum=0.9, fused=FUSED)
+    return torch.optim.AdamW(groups, lr=training.peak, betas=(0.9, 0.999), eps=1e-8, fused=FUSED)
 
 
 def state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -220,7 +220,7 @@ class Workshop:
                 "seed": job.seed,
                 "best_step": state.best.get("", {}).get("step", state.total),
                 "score": state.best.get("", {}).get("score"),
-                "learning_rate": job.training.learning_rate,
+                "learning_rate": job.training.peak,
                 "stages": [s.name for s in loop.stages],
                 "settled": {s.name: dict(s.settled) for s in loop.stages if s.settled},
                 "history": state.history,
@@ -237,6 +237,8 @@ class Workshop:
     def plan(self, method: Method, start: Start, training: Training) -> tuple[Encoded, Facts]:
         """The rows that a method learns from and what it may know; raises ConfigError for what it refuses."""
         rows = self.encoded(start.tokenizer, self.taught if method.uses_teacher else "train")
+        if not len(rows):
+            raise ConfigError(f"method: '{method.name}' learns from labels, and no training row has one; leave it out, or label some rows")
         facts = self.facts(method, start, training, rows)
         own = self._rows_of(start.tokenizer)
         same_tokens = lambda name: self.vocabulary(name) == own  # noqa: E731

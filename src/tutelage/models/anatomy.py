@@ -95,6 +95,11 @@ def shape(config: Any) -> Shape:
     return Shape(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, inner)
 
 
+def width(config: Any) -> int:
+    """The width of a model's hidden states."""
+    return int(body(config).hidden_size)
+
+
 def resize(config: Any, *, layers: Sequence[int] | None = None, **sizes: int) -> Any:
     """A copy of a configuration with some layers kept (by index) or new sizes: depth, width, heads, inner."""
     if body(config) is not config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +17,19 @@ from ._tables import Table, is_missing
 Target = Literal["classes", "labels", "value"]
 
 
-def cells(table: Table, column: str, target: Target, separator: str, known: Sequence[str]) -> list[Any]:
+def cells(table: Table, column: str, target: Target, separator: str, known: Sequence[str], *, sparse: bool = False) -> list[Any]:
     """The column's labels: a name a row, a list of names a row (target 'labels'), or a number a row (target 'value').
 
-    Raises DataError for cells that hold no label, naming the file, the first row and how many there are.
+    `sparse` gives None for a cell that holds none. Else such cells raise DataError, naming the file, the first row and how many
+    there are.
     """
     values = table.columns[column]
+    if sparse:
+        nothing = _nothing if target == "labels" else is_missing
+        keep = [i for i, v in enumerate(values) if not nothing(v)]
+        some = dataclasses.replace(table, columns={column: [values[i] for i in keep]}, rows=[table.rows[i] for i in keep])
+        found = dict(zip(keep, cells(some, column, target, separator, known) if keep else (), strict=True))
+        return [found.get(i) for i in range(len(values))]
     if target == "labels":
         return _several(table, column, values, separator, known)
     empty = [i for i, v in enumerate(values) if is_missing(v)]
@@ -58,7 +66,7 @@ def _number(value: Any) -> float | None:
 
 def _several(table: Table, column: str, values: list[Any], separator: str, known: Sequence[str]) -> list[list[str]]:
     """Lists of names; 0/1 flags become names where `known` names the labels."""
-    nothing = [i for i, v in enumerate(values) if v is None or (isinstance(v, float) and v != v)]
+    nothing = [i for i, v in enumerate(values) if _nothing(v)]
     if nothing:
         raise table.fault(column, "has no label; write an empty list or empty text where none applies", nothing)
     listed = [i for i, v in enumerate(values) if isinstance(v, list | tuple)]
@@ -110,6 +118,11 @@ def alike(known: Sequence[str]) -> list[str]:
         found.setdefault(" ".join(label.casefold().split()), []).append(label)
     names = [" and ".join(f"'{label}'" for label in labels) for labels in found.values() if len(labels) > 1]
     return [f"labels {same} differ in case or blanks alone; each is a label of its own, write them alike if they are one" for same in names]
+
+
+def _nothing(value: Any) -> bool:
+    """Whether a cell of several labels is not filled in; empty text says that none applies."""
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def order(values: Iterable[str]) -> tuple[str, ...]:

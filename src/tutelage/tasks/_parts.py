@@ -91,6 +91,33 @@ def joined(parts: Sequence[Part]) -> Part:
     )
 
 
+def labelled_and_bare(train: Part, beside: Part | None) -> tuple[Part, Part | None]:
+    """The rows of train that have a label; and those that have none, then the rows `beside` train's source, as one part.
+
+    The second is numbered through train's source and then the other's.
+    """
+    bare = [i for i, label in enumerate(train.labels or ()) if label is None]
+    parts = [dataclasses.replace(train.take(bare), labels=None)] if bare else []
+    if beside is not None:
+        parts.append(dataclasses.replace(beside, ids=[train.total + i for i in beside.ids]))
+    if not parts:
+        return train, None
+    both = dataclasses.replace(joined(parts), ids=[i for p in parts for i in p.ids], total=train.total + len(beside or ()))
+    kept = set(bare)
+    return train.take([i for i in range(len(train)) if i not in kept]) if bare else train, both
+
+
+def relabelled(part: Part, rename: Mapping[str, str], drop: Sequence[str]) -> Part:
+    """A part with labels of other names, without the rows of labels in `drop`."""
+    if part.labels is None or not (rename or drop):
+        return part
+    rows = [label if isinstance(label, list) else [label] for label in part.labels]
+    keep = [i for i, names in enumerate(rows) if not set(names) & set(drop)]
+    made = [list(dict.fromkeys(rename.get(name, name) for name in rows[i])) for i in keep]
+    several = any(isinstance(label, list) for label in part.labels)
+    return dataclasses.replace(part.take(keep), labels=made if several else [name for [name] in made])
+
+
 class Rows(Protocol):
     """Rows that can be cut: of text or of images."""
 

@@ -60,29 +60,30 @@ def find(data: str, columns: Columns, folder: str | None) -> Source:
         return _glue.source(data, folder)
     path = Path(data).expanduser()
     if which == "file":
-        return Source({"train": functools.partial(read_part, path, columns)}, {"train": (path,)})
+        return Source({"train": functools.partial(read_part, path, columns, sparse=True)}, {"train": (path,)})
     if which == "folder":
         files = _folder_files(path)
-        return Source({p: functools.partial(read_part, f, columns) for p, f in files.items()}, {p: (f,) for p, f in files.items()})
+        read = {p: functools.partial(read_part, f, columns, sparse=p == "train") for p, f in files.items()}
+        return Source(read, {p: (f,) for p, f in files.items()})
     return hub(data, columns)
 
 
-def read_part(path: Path, columns: Columns, labelled: bool = True) -> Part:
-    """One file of a user's own; raises DataError with the file, the row and what to do."""
+def read_part(path: Path, columns: Columns, labelled: bool = True, sparse: bool = False) -> Part:
+    """One file of a user's own, `sparse` if some labels may be missing; raises DataError with the file, the row and what to do."""
     wanted = {"task.text": columns.text}
     if columns.pair:
         wanted["task.pair"] = columns.pair
     if labelled:
         wanted["task.label"] = columns.label
-    return _part(_tables.read_table(path, wanted), columns, labelled)
+    return _part(_tables.read_table(path, wanted), columns, labelled, sparse)
 
 
-def _part(table: _tables.Table, columns: Columns, labelled: bool = True) -> Part:
+def _part(table: _tables.Table, columns: Columns, labelled: bool = True, sparse: bool = False) -> Part:
     texts = _tables.texts(table, columns.text)
     pairs = _tables.texts(table, columns.pair) if columns.pair else None
     labels = None
     if labelled:
-        labels = _labels.cells(table, columns.label, columns.target, columns.separator, columns.labels)
+        labels = _labels.cells(table, columns.label, columns.target, columns.separator, columns.labels, sparse=sparse)
     return Part(texts, pairs, labels, table.rows, table.path, table.note)
 
 
@@ -139,7 +140,7 @@ def hub(name: str, columns: Columns) -> Source:
         if part != "train" and not any(x is not None for x in table.columns[columns.label]):
             notes.append(f"{name}: its {part} part has no labels and is left out")
             continue
-        parts[part] = functools.partial(_part, table, columns)
+        parts[part] = functools.partial(_part, table, columns, sparse=part == "train")
     return Source(parts, {}, order, tuple(notes))
 
 

@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..find import near
 from ..rows import Batch, Rows, Seen, Term
 from . import _glue, _labels, _metrics, _sources
-from ._parts import Part, Source, cut_missing, leaks, place
+from ._parts import Part, Source, cut_missing, labelled_and_bare, leaks, place, relabelled
 from ._tables import word
 from ._task import Data, Encoded, Split, Task, has_label
 from ._text import encode_texts
@@ -62,6 +62,10 @@ class Classify(Task):
     """Between the labels of one cell, for target labels in CSV and TSV."""
     labels: tuple[str, ...] = ()
     """Label names in order; empty sorts those of the training rows (as numbers where they are numbers)."""
+    rename: RowSetting[dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Labels in the data by other names, {data's: task's}; several may become one."""
+    drop: RowSetting[tuple[str, ...]] = ()
+    """Labels in the data whose rows are left out."""
     class_weights: Literal["balanced"] | dict[str, Positive] | None = None
     """Weights of labels in the label loss: balanced, or label: weight, where 1 is left out."""
     max_length: Annotated[int, Field(ge=8)] = 128
@@ -107,7 +111,7 @@ class Classify(Task):
         own = [n for n in ("train", "dev", "test", "unlabelled") if getattr(self, n)]
         yield from self._data_faults(own)
         if self.kind == "value":
-            for name in ("class_weights", "labels"):
+            for name in ("class_weights", "labels", "rename", "drop"):
                 if getattr(self, name):
                     yield name, "has no effect on numbers (regression); leave it out"
         if self.separator != "|" and self.target != "labels":
@@ -157,7 +161,9 @@ class Classify(Task):
         for part, file in (("train", self.train), ("dev", self.dev), ("test", self.test), ("transfer", self.unlabelled)):
             if file:
                 path = Path(file).expanduser()
-                parts[part] = functools.partial(_sources.read_part, path, self._columns, labelled=part != "transfer")
+                parts[part] = functools.partial(
+                    _sources.read_part, path, self._columns, labelled=part != "transfer", sparse=part == "train"
+                )
                 files[part] = (path,)
         return dataclasses.replace(found, parts=parts, files=files)
 
@@ -166,8 +172,16 @@ class Classify(Task):
         source = self._source()
         parts = {name: read().numbered() for name, read in source.parts.items()}
         self._check_pairs(parts)
-        notes = [*source.notes, *(part.note for part in parts.values() if part.note)]
+        notes = [*source.notes, *(part.note for part in parts.values() if part.note), *self._unmet(parts)]
+        parts = {name: relabelled(part, self.rename, self.drop) for name, part in parts.items()}
+        whole, file = parts["train"], parts.pop("transfer", None)
+        parts["train"], bare = labelled_and_bare(whole, file)
+        if few := len(whole) - len(parts["train"]):
+            notes.append(f"train: {few} of {len(whole)} rows have no label; the teacher alone judges them")
+        if not len(parts["train"]) and not {"dev", "test"} <= set(parts):
+            raise DataError(f"{whole.source}: no row has a label, and dev and test need some; name files with task.dev= and task.test=")
         parts, said = cut_missing(self, parts, "texts", "text")
+        parts |= {"transfer": bare} if bare is not None else {}
         notes += said + leaks(parts)
         known = self._known(parts, source)
         if self.kind == "choice" and "f1" in self.metrics and len(known) != 2:
@@ -181,6 +195,14 @@ class Classify(Task):
             parts["train"] = parts["train"].first(self.limit)
         return Data(self._splits(parts, known), known, tuple(notes))
 
+    def _unmet(self, parts: Mapping[str, Part]) -> list[str]:
+        """A note for each label of rename and drop that no row has."""
+        if not (self.rename or self.drop):
+            return []
+        have = {name for part in parts.values() for name in _labels.counted(x for x in part.labels or () if x is not None)}
+        named = dict.fromkeys(self.rename, "rename") | dict.fromkeys(self.drop, "drop")
+        return [f"task.{how}: no row has the label '{label}'{near(label, have)}" for label, how in named.items() if label not in have]
+
     def _check_pairs(self, parts: Mapping[str, Part]) -> None:
         without = [n for n, p in parts.items() if (p.pairs is None) != (parts["train"].pairs is None)]
         if without:
@@ -193,20 +215,22 @@ class Classify(Task):
         if self.kind == "value":
             return ()
         train = parts["train"]
-        known = self.labels or source.labels or _labels.order(_labels.counted(train.labels or ()))
-        if source.labels and set(known) != set(source.labels):
-            have = ", ".join(source.labels)
+        own = tuple(dict.fromkeys(self.rename.get(x, x) for x in source.labels if x not in self.drop))
+        found = (parts["train"],) if len(train) else (parts["dev"], parts["test"])
+        known = self.labels or own or _labels.order(_labels.counted(x for part in found for x in part.labels or ()))
+        if own and set(known) != set(own):
+            have = ", ".join(own)
             raise DataError(f"task.labels: {self.data} has the labels {have}; name these, in any order, or leave it out")
         if self.kind == "choice" and len(known) < 2:
             raise DataError(f"{train.source}: one label only, '{known[0]}'; classifying takes two or more")
         if not known:
             raise DataError(f"{train.source}: no training row has a label; is '{self.label}' the right column?")
-        whose = "task.labels" if self.labels else "the labels of train" if not source.labels else f"the labels of {self.data}"
+        whose = "task.labels" if self.labels else f"the labels of {self.data if own else 'train' if len(train) else 'dev and test'}"
         for name, part in parts.items():
             odd = _labels.unknown(part.labels or (), known)
             if odd:
                 label, at = odd
-                hint = near(label, known) or "; mend it, or name every label in task.labels"
+                hint = near(label, known) or "; mend it, name every label in task.labels, or rename or drop it (task.rename, task.drop)"
                 many = f" of {name} ({len(at)} rows)" if len(at) > 1 else f" of {name}"
                 where = f"{part.source}, {word(part.source)} {part.rows[at[0]]}"
                 raise DataError(f"{where}: label '{label}'{many} is not among {whose} ({', '.join(known)}){hint}")
