@@ -14,8 +14,8 @@ CONNECTIONS = 256
 """Most connections at a time."""
 HEADERS, REQUEST = 10.0, 60.0
 """Seconds for the headers of a request to arrive, and from there to the end of its answer."""
-FILES = 128
-"""Files beside connections: one of the database for each thread, and what is open anyway."""
+FILES = 3
+"""Open files that there must be room for, for each connection: some are accepted before others are closed, and the database has its own."""
 LINES = 60
 """Most lines of the log in a minute, of each kind of logger."""
 
@@ -92,12 +92,12 @@ class Sparing(logging.Filter):
 def settings() -> dict[str, Any]:
     """What uvicorn is run with; as many connections as this process may have open files, which it raises so far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + FILES
+    wanted = FILES * CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    most = CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - FILES))
+    most = CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft // FILES))
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).addFilter(Sparing())
     kind = type("Connection", (Connection,), {"most": most})
-    return {"http": kind, "ws": "none", "log_level": "error", "server_header": False, "proxy_headers": False, "backlog": 128}
+    return {"http": kind, "ws": "none", "log_level": "error", "server_header": False, "proxy_headers": False, "backlog": 64}

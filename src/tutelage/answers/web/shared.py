@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -30,8 +31,8 @@ COOKIE = "tutelage_session"
 HTMX = "hx-request"
 """The header of requests that htmx makes."""
 SAID = {"yes": 1, "no": 0, "cannot": None}
-CHECKS = 4
-"""Passwords that are checked at a time: each takes 32 MiB and a core for a tenth of a second."""
+CHECKS = min(4, max(1, (os.cpu_count() or 2) // 2))
+"""Passwords that are checked at a time: each takes 32 MiB and a core for a tenth of a second, and half the cores are left to the pages."""
 NOTE = 2000
 """Most letters of a note."""
 
