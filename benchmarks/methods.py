@@ -1,6 +1,6 @@
 """Every method on the same tasks, with the same budget and the same search, over seeds; resumable.
 
-    python benchmarks/methods.py --tasks reviews,reviews_fresh --minutes 60      # go on from what the results file holds
+    python benchmarks/methods.py --tasks reviews_fresh_ten --minutes 60          # go on from what the results file holds
     python benchmarks/methods.py --tasks cifar10,reviews_fresh --picture methods.svg
     python benchmarks/methods.py --table                                         # what it holds, with intervals and tests
 
@@ -160,13 +160,13 @@ def train(task: str, method: str, seed: int, rate: float, given: argparse.Namesp
         return one | {"fault": str(fault)}
     kind = made["method"]["kind"]
     student = run.record["models"][kind]
-    rows, taught = (records.rows(folder / f"examples-{name}.jsonl") for name in (kind, "teacher"))
+    rows = records.rows(folder / f"examples-{kind}.jsonl")
     right = np.packbits([row["gold"] == row["predicted"] for row in rows]).tobytes().hex()
     return one | {
         "dev": student["dev"]["accuracy"], "test": student["test"]["primary"], "rows": len(rows), "right": right,
         "seconds": round(student["training"]["seconds"], 1),
         "teacher": run.record["models"].get("teacher", {}).get("test", {}).get("primary"),
-        "agreement": float(np.mean([a["predicted"] == b["predicted"] for a, b in zip(rows, taught, strict=True)])),
+        **{name: found["value"] for name, found in (student["fidelity"] or {}).items()},
         "precision": student["training"]["precision"],
     }  # fmt: skip
 

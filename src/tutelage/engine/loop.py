@@ -167,7 +167,9 @@ class Loop:
                 raise ConfigError(f"train.micro_batch: {why}; use one process and no micro_batch")
             with self.machine.autocast(self.dtype):
                 loss, shares = loss_of(terms, totals)
-            sums = {name: sums.get(name, 0) + share for name, share in shares.items()}
+            for name, share in shares.items():
+                key = MEASURE + name if terms[name].measure else name
+                sums[key] = sums.get(key, 0) + share
             if loss.requires_grad:
                 loss.backward()
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
@@ -179,7 +181,7 @@ class Loop:
             group["lr"] = rate
         optimizer.step()
         for name, value in sums.items():
-            self.losses.setdefault(MEASURE + name if terms[name].measure else name, []).append(value)
+            self.losses.setdefault(name, []).append(value)
         if (state.total + 1) % LOG_EVERY == 0 or state.step + 1 == stage.steps:
             self._log(stage, rate)
 

@@ -1,8 +1,9 @@
 """The unified attack: a masked language model learns to part each student from the teacher, and all face all texts so written.
 
 In the line of Combined-KD (Li et al. 2021, arXiv:2109.05696), whose own protocol was not read; this one is ours: both models are
-frozen, the generator is that of `combined` and maximises the squared distance of the logits, and writes every row once against each
-student. The texts are pooled, those that the teacher still gets right count, and every student is asked about the same ones.
+frozen, the generator is that of `combined` and maximises the squared distance of the logits, summed over classes, and writes every
+row once against each student. The texts are pooled, those that the teacher still gets right count, and every student is asked
+about the same ones.
 """
 
 from __future__ import annotations
