@@ -13,7 +13,7 @@ from scipy import special, stats
 from tutelage import config
 from tutelage.engine import fidelity
 from tutelage.engine.teacher import Teacher
-from tutelage.rows import LAST_STATES, Seen
+from tutelage.rows import LAST_STATES, OutputLayer, Seen
 from tutelage.tasks import _metrics
 from tutelage.tasks._packing import NO_TARGET
 from tutelage.tasks._task import Encoded
@@ -93,7 +93,7 @@ def test_language_models_agree_on_first_guesses_and_guesses_are_those_of_the_log
     task, rows = config.build(Language, {"data": "x.txt"}), Encoded({"input_ids": np.ones(8, dtype=np.int32)}, [5, 3], np.zeros(2))
     batch = rows.batch([0, 1])
     batch.extra["target"] = target
-    made = task.shown(Seen({LAST_STATES: states}, head=head), batch)
+    made = task.shown(Seen({LAST_STATES: states}, head=OutputLayer(head)), batch)
     want = torch.where(target > 0, (states @ head.T).argmax(-1), -1)
     assert torch.equal(made["guess"], want)
     sums = made["sums"].numpy()
