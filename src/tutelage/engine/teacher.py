@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,19 +156,14 @@ def read_probabilities(path: str, labels: tuple[str, ...], rows: int, ids: list[
     A table has one column a label, by name; an .npy array stands in the task's label order. It has one row a row of the
     training data's source, in its order. Raises DataError for other shapes, labels or values.
     """
-    from ..tasks import _tables
+    from ..tasks import _arrays, _tables
 
     if kind == "value":
         raise ConfigError("teacher.probabilities: a task of values has no probabilities; name a teacher model")
     if path.endswith(".npy"):
-        try:
-            block = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file of probabilities") from None
-        except (OSError, ValueError) as fault:
-            raise DataError(f"{path}: cannot be read as an array: {fault}") from None
-        if block.ndim != 2 or block.shape[1] != len(labels):
-            raise DataError(f"{path}: needs the shape (rows, {len(labels)}); found {block.shape}")
+        block: Any = _arrays.from_npy(Path(path))
+        if block.ndim != 2 or block.shape[1] != len(labels) or block.dtype.kind not in "fiub":
+            raise DataError(f"{path}: needs numbers of the shape (rows, {len(labels)}); found {block.dtype} of {block.shape}")
     else:
         table = _tables.read(path)
         missing = [x for x in labels if x not in table]

@@ -16,6 +16,19 @@ from .. import textfiles
 from ..errors import DataError
 
 
+def from_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file. Raises DataError for what is none; no pickle is read."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except Exception as fault:
+        raise DataError(f"{path}: cannot be read as an array ({_first(fault)}); fetch it again") from None
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path}: holds arrays by name (.npz); one array is needed, numpy.save makes it")
+    return found
+
+
 def from_npz(path: Path, wanted: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Those of the wanted arrays that a file has, and the names of all. Raises DataError for what is no such file or is damaged."""
     if not path.is_file():

@@ -168,7 +168,9 @@ def of_objects(path: Path, wanted: Mapping[str, str] | None, rows: Iterable[tupl
         numbers.append(number)
         found.append(row)
     names = list(dict.fromkeys(name for row in found for name in row))
-    columns = {name: [row.get(name) for row in found] for name in check(path, wanted, names)} if found else {}
+    if not found:
+        raise DataError(f"{path}: the file has no rows")
+    columns = {name: [row.get(name) for row in found] for name in check(path, wanted, names)}
     return Table(str(path), columns, numbers)
 
 
