@@ -5,27 +5,35 @@
     python benchmarks/attribution.py --data ../data --trained                    # a judge fitted on the labels, out of fold on train
     python benchmarks/attribution.py --data ../data --encoder runs/nli/student   # this model fine-tuned on the labels, beside the fitted
     ... --trained --final                                                        # fitted on train, on dev: once nothing is chosen any more
+    python benchmarks/attribution.py --data ../data --sources                    # the fitted judge on a source that it has not seen
 
 Segments of `hagrid/train.jsonl` and `hagrid/dev.jsonl` below `--data` that have an attributability label and cite a quote; both are
 parts of the published development set. ROC-AUC with a 95 % interval that draws questions (2,000 draws), for all segments and for those
 that cite one quote or several; and the threshold of the best balanced accuracy on train, with what it gives on both.
+
+`--sources` leaves one source out at a time, of three: HAGRID's segments, both parts; BEGIN's answers in conversations, whose label people
+gave; and QuoteSum's sentences, written by people with the passages they took each span from, of which those marked are the
+supported case and one passage of the question that was not marked is the unsupported one. ExpertQA's part below `--data` has no labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import fitted_judge as features
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 import tutelage
-from tutelage.answers import features, lexical, scores
+from tutelage.answers import lexical, scores
 from tutelage.cited import citations, hagrid
 
 JOINS: tuple[lexical.Join, ...] = ("min", "mean", "max", "all")
@@ -59,10 +67,13 @@ def main() -> None:
     parser.add_argument("--judge", help="an NLI model's name or folder instead of word overlap")
     parser.add_argument("--trained", action="store_true", help="a judge fitted on the labels, out of fold on train (minutes)")
     parser.add_argument("--final", action="store_true", help="with --trained: that judge, fitted on train, on dev")
+    parser.add_argument("--sources", action="store_true", help="the fitted judge, on each of three sources after the other two (minutes)")
     parser.add_argument("--encoder", help="an NLI model's folder, fine-tuned on the labels out of fold on train (minutes)")
     parser.add_argument("--out", type=Path, default=Path("runs/attribution"), help="with --encoder: where its runs are")
     given = parser.parse_args()
-    if given.trained:
+    if given.sources:
+        sources(given.data)
+    elif given.trained:
         trained(given.data, given.final)
     elif given.encoder:
         encoder(given.data, given.encoder, given.out)
@@ -142,6 +153,60 @@ def trained(data: Path, final: bool) -> None:
         compare("dev", many, labels, groups, judge.score(many)[None], rivals(many))
 
 
+def begin(data: Path) -> Labelled:
+    """BEGIN's answers with the text they were to rest on; a group is such a text."""
+    rows = []
+    for part in ("dev", "test"):
+        with open(data / "hagrid" / "begin" / f"begin_{part}_wow.tsv", encoding="utf-8", newline="") as handle:
+            rows += [r for r in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE) if r["begin_label"].endswith("attributable")]
+    many = [features.Cited(r["response"], (r["knowledge"],), query=r["message"]) for r in rows]
+    return many, np.array([int(r["begin_label"].startswith("Fully")) for r in rows]), np.array([r["knowledge"] for r in rows])
+
+
+def quotesum(data: Path) -> Labelled:
+    """QuoteSum's sentences with the passages marked in them, and with one that is not marked; a group is a question."""
+    many, labels, groups = [], [], []
+    for line in filter(None, (data / "hagrid" / "quotesum" / "dev.jsonl").read_text(encoding="utf-8").split("\n")):
+        row = json.loads(line)
+        passages = [row[f"source{i}"] for i in range(1, 9) if row[f"source{i}"]]
+        parts = re.split(r"(?<=[.!?])\s+(?=\[|[A-Z])", row["summary"])
+        for place, part in enumerate(parts):
+            marked = sorted({int(n) - 1 for n in re.findall(r"\[ (\d) ", part)})
+            free = [i for i in range(len(passages)) if i not in marked]
+            text = re.sub(r"\[ \d | \]", "", part)
+            if not marked or not free:
+                continue
+            for label, named in ((1, marked), (0, [free[place % len(free)]])):
+                others = tuple(p for i, p in enumerate(passages) if i not in named)
+                cited = tuple(passages[i] for i in named)
+                many.append(features.Cited(text, cited, others, row["question"], place, len(parts)))
+                labels.append(label)
+                groups.append(row["qid"])
+    return many, np.array(labels), np.array(groups)
+
+
+DRAWN = 1000
+"""Segments of each source that a judge is fitted on, so that none outweighs the other."""
+
+
+def sources(data: Path) -> None:
+    """The fitted judge on each source after fits on the two others, one for each cut of them; less word overlap on the same segments."""
+    parts = {"HAGRID": labelled(data, "train", "dev"), "BEGIN": begin(data), "QuoteSum": quotesum(data)}
+    for held, (many, labels, groups) in parts.items():
+        found = []
+        for cut in CUTS:
+            rng = np.random.default_rng(cut)
+            drawn = {name: rng.permutation(len(part[1]))[:DRAWN] for name, part in parts.items() if name != held}
+            rows = [parts[name][0][i] for name, at in drawn.items() for i in at]
+            truth = np.concatenate([parts[name][1][at] for name, at in drawn.items()])
+            owners = np.array([f"{name} {parts[name][2][i]}" for name, at in drawn.items() for i in at])
+            judge = features.Fitted.fit(rows, truth, owners, seed=cut)
+            found.append(judge.score(many))
+            print(f"{held} left out, cut {cut}: {len(judge.names)} features, ROC-AUC {roc_auc_score(labels, found[-1]):.4f}", flush=True)
+        print(f"{held}: {labels.mean():.1%} of {len(labels)} supported")
+        compare(f"{held} left out", many, labels, groups, np.stack(found), rivals(many))
+
+
 def encoder(data: Path, start: str, out: Path) -> None:
     """The NLI model `start` fine-tuned by the task `classify` on (cited quotes, segment), and the mean of its logit and the fitted
     judge's; out of fold."""
@@ -186,7 +251,7 @@ def logit(share: np.ndarray) -> np.ndarray:
 
 
 def rivals(many: Sequence[features.Cited]) -> dict[str, np.ndarray]:
-    return {f"overlap ({join})": overlaps(many, join) for join in ("min", "mean")}  # type: ignore[arg-type]
+    return {f"overlap ({join})": overlaps(many, join) for join in ("min", "mean", "all")}  # type: ignore[arg-type]
 
 
 def compare(
@@ -204,6 +269,8 @@ def compare(
 
     for part, keep in sizes(many).items():
         kept = np.flatnonzero(keep)
+        if len(set(labels[kept].tolist())) < 2:
+            continue
         members = [kept[groups[kept] == g] for g in np.unique(groups[kept])]
         mine, gaps = figures(kept)
         rng, drawn = np.random.default_rng(0), []

@@ -14,10 +14,11 @@ import argparse
 import json
 from pathlib import Path
 
+import fitted_judge
 import numpy as np
 
 import tutelage
-from tutelage.answers import collect, export, features, lexical, scores, writers
+from tutelage.answers import collect, export, lexical, scores, writers
 from tutelage.answers.store import Store
 from tutelage.cited import citations, hagrid
 
@@ -95,8 +96,8 @@ def main() -> None:
         "trained": answered(given.data, given.out, "trained", str(student), given.tokens, given.threads),
     }
     answers |= {how: cited_otherwise(answers["trained"], how) for how in ("always [1]", "random")}
-    features.learn(hagrid.read(given.data / "train.jsonl")[0], given.out / "judge.json")
-    judges: dict[str, scores.Judge] = {"overlap": lexical.Lexical(), "fitted": features.Fitted.load(given.out / "judge.json")}
+    fitted = fitted_judge.Fitted.fit(*fitted_judge.labelled(hagrid.read(given.data / "train.jsonl")[0]))
+    judges: dict[str, scores.Judge] = {"overlap": lexical.Lexical(), "fitted": fitted}
     references = scores.references_of(hagrid.read(given.data / "dev.jsonl")[0])
     tables = {name: table_of(questions, references, judges) for name, questions in answers.items()}
     owners = {name: [q for q in questions for _ in q.answers] for name, questions in answers.items()}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import parts
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from tutelage.answers import scores
@@ -38,7 +38,7 @@ def one(*many: tuple[str, list[str]]) -> dict[str, float]:
     [
         ([("a", ["a"])], 1.0, 1.0),
         ([("a", ["b"])], 0.0, 0.0),
-        ([("a", [])], 0.0, math.nan),
+        ([("a", [])], 0.0, 0.0),
         ([("ab", ["a", "b"])], 1.0, 1.0),  # neither alone, both needed
         ([("a", ["a", "b"])], 1.0, 0.5),  # b alone does not, and a does without it
         ([("a", ["a", "ac"])], 1.0, 1.0),  # each supports it alone
@@ -50,9 +50,33 @@ def one(*many: tuple[str, list[str]]) -> dict[str, float]:
 def test_recall_and_precision_by_hand(many, recall, precision):
     found = one(*many)
     assert found["recall"] == pytest.approx(recall)
-    assert found["precision"] == pytest.approx(precision, nan_ok=True)
-    f1 = 0.0 if math.isnan(precision) or not recall + precision else 2 * recall * precision / (recall + precision)
+    assert found["precision"] == pytest.approx(precision)
+    f1 = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
     assert found["f1"] == pytest.approx(f1)
+
+
+STATEMENTS = st.lists(
+    st.tuples(st.text("abc", min_size=1, max_size=3), st.lists(st.text("abcd", min_size=1), max_size=3, unique=True)), min_size=1
+)
+
+
+@given(STATEMENTS)
+def test_recall_and_precision_are_those_of_alces_own_steps(many):
+    """Its steps as its paper and program have them, on statements whose citations are in range, each once, three at most."""
+    holds = lambda sources, text: set(text) <= set("".join(sources))
+    entailed = good = cited = 0
+    for text, sources in many:
+        cited += len(sources)
+        joint = bool(sources) and holds(sources, text)
+        entailed += joint
+        if joint and len(sources) > 1:
+            for each in sources:
+                good += holds([each], text) or not holds([other for other in sources if other != each], text)
+        else:
+            good += joint
+    found = one(*many)
+    assert found["recall"] == pytest.approx(entailed / len(many))
+    assert found["precision"] == pytest.approx(good / cited if cited else 0)
 
 
 def question(query_id: str, *answers: str, quotes: tuple[str, ...] = ("ab", "c"), **labels) -> hagrid.Question:
@@ -68,7 +92,8 @@ def test_scores_of_answers_name_their_judge_and_count_what_dangles():
     table = {name: row["value"] for name, row in found["scores"].items()}
     assert table["answers_that_cite"] == pytest.approx(2 / 3) and table["answers_that_dangle"] == pytest.approx(1 / 3)
     assert table["citation_recall"] == pytest.approx(1 / 3), "the third answer's citation stands for the sentence before it"
-    assert table["citation_precision"] == pytest.approx(0.5) and found["scores"]["citation_precision"]["known"] == 2
+    assert table["citation_precision"] == pytest.approx(1 / 3) and found["scores"]["citation_precision"]["known"] == 3
+    assert table["precision_where_cited"] == pytest.approx(0.5) and found["scores"]["precision_where_cited"]["known"] == 2
     assert all(row["low"] <= row["value"] <= row["high"] for row in found["scores"].values())
 
 

@@ -10,12 +10,11 @@ from postgres import postgres  # noqa: F401
 from test_web import enter, hidden, judge, next_of, store  # noqa: F401
 
 from tutelage.answers import outcomes
-from tutelage.answers.features import Fitted
 from tutelage.answers.judging import Rules
 from tutelage.answers.suggest import Suggester
 from tutelage.answers.web.app import create
 from tutelage.cited import hagrid
-from tutelage.errors import ConfigError, DataError
+from tutelage.errors import ConfigError
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
@@ -51,15 +50,6 @@ def test_what_a_model_suggested_is_shown_and_kept_with_the_judgement(store):  # 
     assert "ann</bdi></b>: yes (a model had suggested no)" in chief.get("/disputes/3").text
 
 
-def test_a_fitted_judge_suggests_and_what_is_none_is_refused(tmp_path, store):  # noqa: F811
-    judge_of = Fitted(("content_all",), (0.5,), (1.0,), (10.0,), 0.0, {"": 1.0}, 1.0)
-    judge_of.save(tmp_path / "judge.json")
-    suggester = Suggester(str(tmp_path / "judge.json"))
-    assert suggester.name.startswith("judge fitted on labels, ")
-    app = create(store, Rules(), secret=b"s" * 32, hosts=["localhost"], secure=False, suggester=suggester)
-    ann = enter(app, "ann")
-    assert "A model suggests: no." in ann.get(next_of(ann)).text, "'Part' is not in the quote"
-    (tmp_path / "broken.json").write_text("{}")
-    for name, sentence in (("nli", "neither lexical nor the file"), (str(tmp_path / "broken.json"), "is no judge of this version")):
-        with pytest.raises((ConfigError, DataError), match=sentence):
-            Suggester(name)
+def test_a_judge_without_a_name_here_is_refused():
+    with pytest.raises(ConfigError, match="--suggest: no judge 'nli'; lexical is the only one"):
+        Suggester("nli")

@@ -232,7 +232,7 @@ def person(name: str, role: str | None, changes: bool, new_password: bool, close
 @click.option("--name", "names", multiple=True, help="Host name that the pages answer to, besides loopback's; repeat it.")
 @click.option("--overlap", default=2, show_default=True, type=click.IntRange(1), help="People who judge each answer.")
 @click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.1), help="How long someone has for an answer.")
-@click.option("--suggest", metavar="JUDGE", help="Show a model's suggestion beside each part: lexical, or a fitted judge's file.")
+@click.option("--suggest", metavar="JUDGE", help="Show a suggestion beside each part: lexical, by words.")
 def annotate(store: str, host: str, port: int, names: tuple[str, ...], overlap: int, minutes: float, suggest: str | None) -> None:
     """Serve the pages where people judge the answers of a store; 'tutelage answers person' makes their accounts."""
     from .answers.web import serve
@@ -294,33 +294,13 @@ def export(out: Path, store: str, as_json: bool) -> None:
     click.echo(f"{facts['questions']} questions, {facts['answers']} answers, {facts['judged']} of them judged by people\nfolder   {out}")
 
 
-@answers.command(epilog="Example: tutelage answers fit judged/answers.jsonl --out judge.json")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", default="judge.json", show_default=True, type=click.Path(path_type=Path), help="The judge's file.")
-@JSON
-def fit(file: Path, out: Path, as_json: bool) -> None:
-    """Fit a judge of attribution on the labelled segments of FILE, JSON lines in HAGRID's form.
-
-    It serves score --judge and annotate --suggest. What is printed is out of fold over questions: its ROC-AUC and that of word overlap.
-    """
-    from .answers import features
-    from .cited import hagrid
-
-    facts = {**features.learn(hagrid.read(file)[0], out), "out": str(out)}
-    if as_json:
-        click.echo(json.dumps(facts))
-        return
-    click.echo(f"{facts['segments']} segments of {facts['questions']} questions, {facts['supported']:.0%} of them supported")
-    click.echo(f"ROC-AUC out of fold: fitted {facts['fitted']:.3f}, word overlap {facts['lexical']:.3f}\nfile     {out}")
-
-
 @answers.command(epilog="Example: tutelage answers score answers.jsonl --judge lexical --references judged/answers.jsonl")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--judge",
     default="lexical",
     show_default=True,
-    help="What decides on support: lexical, none, a fitted judge's .json, or an NLI model by name or folder.",
+    help="What decides on support: lexical, none, or an NLI model by name or folder.",
 )
 @click.option("--references", type=click.Path(path_type=Path), help="Records with answers that people judged, for ROUGE-L and BLEU.")
 @THREADS
@@ -328,18 +308,16 @@ def fit(file: Path, out: Path, as_json: bool) -> None:
 @JSON
 def score(file: Path, judge: str, references: Path | None, threads: int | None, as_json: bool) -> None:
     """Attribution of the answers in FILE, JSON lines in HAGRID's form: citation recall and precision, and nearness to references."""
-    from .answers import features, lexical, scores
+    from .answers import lexical, scores
     from .cited import hagrid
 
     found, _ = hagrid.read(file)
     told = scores.references_of(hagrid.read(references)[0]) if references else None
-    if threads and (judge in ("lexical", "none") or judge.endswith(".json")):
+    if threads and judge in ("lexical", "none"):
         raise ConfigError(f"--threads: has no effect with --judge {judge}; leave it out")
     decides: Any = None
     if judge == "lexical":
         decides = lexical.Lexical()
-    elif Path(judge).suffix == ".json":
-        decides = features.Fitted.load(judge)
     elif judge != "none":
         decides = scores.Classifier(judge, threads=threads)
     facts = scores.score(found, decides, references=told)

@@ -2,8 +2,10 @@
 
 Source: Gao et al. 2023 (ALCE), arXiv:2305.14627, section 4.3, for citation recall and precision; Rashkin et al. 2023 (AIS),
 arXiv:2112.12870, for the question asked of each statement.
-Departures: a statement is a segment closed by its citations (`citations.segments`) where the record has none, else the record's
-own; citations behind a full stop count for the sentence before. Support comes from a judge that every score names.
+Departures from its published program: a statement is a segment closed by its citations (`citations.segments`) where the record has none,
+else the record's own, not a sentence; citations behind a full stop count for the sentence before; ranges count whole; the first ten
+quotes of a statement are looked at, each once, not the first three; numbers that point nowhere are left out, where it calls the sentence
+unsupported; an answer without a statement counts 0, where it is left out. Support comes from a judge that every score names.
 """
 
 from __future__ import annotations
@@ -96,8 +98,8 @@ def support(many: Sequence[Sequence[Statement]], judge: Judge) -> list[dict[str,
     """Citation recall, precision and F1 of each answer, and how many of its segments cite, by ALCE's definitions.
 
     Recall: the share of statements that their cited texts, joined, support; one without a citation is not supported. Precision:
-    the share of citations of supported statements that are needed or suffice alone; a citation is irrelevant where it does not
-    support the statement by itself while the others do without it. NaN precision where nothing is cited.
+    the share of all citations that are of a supported statement and needed or sufficient alone; a citation is irrelevant where it does
+    not support the statement by itself while the others do without it. An answer that cites nothing has a precision of 0, as in ALCE.
     """
     pairs: dict[tuple[str, str], float] = {}
 
@@ -130,8 +132,8 @@ def support(many: Sequence[Sequence[Statement]], judge: Judge) -> list[dict[str,
                 rest = len(s.sources) > 1 and holds[ask([*s.sources[:i], *s.sources[i + 1 :]], s.text)]
                 good += alone or not rest
         recall = supported / len(one) if one else 0.0
-        precision = good / cited if cited else float("nan")
-        both = 0.0 if not cited or not recall + precision else 2 * recall * precision / (recall + precision)
+        precision = good / cited if cited else 0.0
+        both = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
         out.append(
             {"recall": recall, "precision": precision, "f1": both, "cites": float(np.mean([bool(s.sources) for s in one] or [False]))}
         )
@@ -148,6 +150,7 @@ def score(
     """All scores over the answers of these questions, each with a 95 % interval by a bootstrap that draws questions.
 
     `references` are answers by question id, those that people found informative and attributable; ROUGE-L takes the nearest.
+    `precision_where_cited` is the mean precision of the answers that cite.
     `other_brackets` counts the answers with brackets that hold a number and are no citations.
     Raises ConfigError where there is no answer to score, MissingExtra without rouge-score and sacrebleu where they are needed.
     """
@@ -165,9 +168,11 @@ def score(
     if judge is not None:
         for key in ("recall", "precision", "f1"):
             columns[f"citation_{key}"] = []
+        columns["precision_where_cited"] = []
         for one in support(many, judge):
             for key in ("recall", "precision", "f1"):
                 columns[f"citation_{key}"].append(one[key])
+            columns["precision_where_cited"].append(one["precision"] if one["cites"] else float("nan"))
     if references:
         columns |= near(flat, references)
     groups = np.unique([q.query_id for q, _ in flat], return_inverse=True)[1]

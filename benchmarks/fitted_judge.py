@@ -1,29 +1,26 @@
 """A judge of attribution that is fitted on people's labels: logistic regression over overlaps of a segment with what it cites.
 
-Features count words and say where the segment stands. On HAGRID's segments its ROC-AUC is above that of `lexical`'s least overlap by
-0.016 out of fold (97.5 % interval, for two designs that were tried: 0.0002 to 0.031) and, once, by 0.045 (95 %: 0.024 to 0.075) on 79
-questions that were held out. Where several quotes are cited, the two disagree on the sign (benchmarks/attribution.py --trained). It is
-kept as JSON.
+Features count words and say where the segment stands. It is no part of the package: on sources that it was not fitted on it does not beat
+counting words (`attribution.py --sources`; docs/results.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import pydantic
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
 
-from .. import records, textfiles
-from ..cited import citations, hagrid
-from ..errors import DataError
-from . import lexical
+from tutelage.answers import lexical
+from tutelage.cited import citations, hagrid
+from tutelage.errors import DataError
 
 LISTED = (
     "content_min", "content_mean", "content_max", "content_all", "words_min", "words_all", "bigrams_min", "bigrams_max", "bigrams_all",
@@ -42,7 +39,6 @@ SETS: dict[str, tuple[str, ...]] = {"listed": LISTED, "wide": NAMES, "overlaps":
 STRENGTHS = (0.001, 0.01, 0.1)
 """Values of scikit-learn's C that `fit` chooses from."""
 FOLDS = 5
-_FORM = "tutelage attribution judge 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +159,6 @@ class Fitted:
         Features and strength are those of the best ROC-AUC out of fold, folds being cut by question. Segments that cite nothing are
         left out. Raises DataError for fewer than 5 questions, or where a fold would leave one label alone.
         """
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.metrics import roc_auc_score
-        from sklearn.model_selection import GroupKFold
-
         keep = [i for i, one in enumerate(many) if one.sources]
         weights = idf(source for i in keep for source in many[i].sources)
         truth, owners = np.array([labels[i] for i in keep], dtype=np.int64), np.array([groups[i] for i in keep])
@@ -208,37 +200,11 @@ class Fitted:
 
     threshold: ClassVar[float] = 0.5
 
-    @property
-    def name(self) -> str:
-        """What scores and suggestions call this judge: its own digest tells it from others."""
-        return f"judge fitted on labels, {records.digest(dataclasses.asdict(self))[:12]}"
+    name: ClassVar[str] = "judge fitted on labels"
 
     def support(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """(pairs,) in [0, 1] for (supporting text, statement), as `scores` asks: each a segment by itself that cites one text."""
         return self.score([Cited(statement, (source,)) for source, statement in pairs])
-
-    def save(self, path: str | Path) -> None:
-        """The judge as JSON, atomically."""
-        records.write(Path(path), json.dumps({"form": _FORM, **dataclasses.asdict(self)}, ensure_ascii=False).encode())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Fitted:
-        """A judge that was saved; raises DataError for a file that is not there or is none."""
-        found = textfiles.whole_value(Path(path))
-        fields = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(found, dict) or found.get("form") != _FORM or set(found) != {"form", *fields}:
-            raise DataError(f"{path}: is no judge of this version; fit and save it anew")
-        try:
-            judge = pydantic.TypeAdapter(cls).validate_json(json.dumps({name: found[name] for name in fields}), strict=True)
-        except pydantic.ValidationError as fault:
-            first = fault.errors()[0]
-            where = ".".join(str(step) for step in first["loc"])
-            raise DataError(f"{path}: {where}: {first['msg'].lower()}; fit and save it anew") from None
-        rows, numbers = (judge.names, judge.middle, judge.scale, judge.weights), (judge.bias, judge.strength, *judge.idf.values())
-        finite = np.isfinite([*numbers, *judge.middle, *judge.scale, *judge.weights]).all() and all(x > 0 for x in judge.scale)
-        if len({len(row) for row in rows}) > 1 or not set(judge.names) <= set(NAMES) or "" not in judge.idf or not finite:
-            raise DataError(f"{path}: its features do not fit together; fit and save it anew")
-        return judge
 
 
 def labelled(questions: Iterable[hagrid.Question]) -> tuple[list[Cited], np.ndarray, np.ndarray]:
@@ -260,31 +226,11 @@ def out_of_fold(
 
     Raises DataError as `Fitted.fit` does.
     """
-    from sklearn.model_selection import GroupKFold
-
     said = np.zeros(len(many))
     for rows, held in GroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups):
         judge = Fitted.fit([many[i] for i in rows], labels[rows], groups[rows], sets=sets)
         said[held] = judge.score([many[i] for i in held])
     return said
-
-
-def learn(questions: Sequence[hagrid.Question], out: str | Path) -> dict[str, Any]:
-    """Fit a judge on the labelled segments that cite, keep it at `out`; how many there were, and ROC-AUC out of fold beside `lexical`.
-
-    Features and strength are chosen anew within each fold's training questions. Raises DataError as `Fitted.fit` does.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    many, truth, owners = labelled(questions)
-    judge = Fitted.fit(many, truth, owners)
-    said = out_of_fold(many, truth, owners, seed=1)
-    plain = [lexical.attribution(one.text, one.sources) for one in many]
-    judge.save(out)
-    return {
-        "segments": len(many), "questions": len(set(owners.tolist())), "supported": float(truth.mean()),
-        "fitted": float(roc_auc_score(truth, said)), "lexical": float(roc_auc_score(truth, plain)), "judge": judge.name,
-    }  # fmt: skip
 
 
 def _sigmoid(table: np.ndarray, middle: np.ndarray, scale: np.ndarray, weights: np.ndarray, bias: float) -> np.ndarray:
