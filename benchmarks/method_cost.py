@@ -191,7 +191,7 @@ class Live:
         return 0.5 * squared(*self.written(student, batch)) + 0.5 * squared(student(**batch["inputs"]).logits, given)  # type: ignore[arg-type]
 
     def moved(self, student: Any, many: list[Any]) -> list[Tensor]:
-        """Backward-pass KD's new rows: three steps up the gradient, each a tenth of the row's norm."""
+        """Backward-pass KD's displacements: three steps up the gradient, each a hundredth of the row's norm; and where the teacher ends."""
         small, large = (model.bert.embeddings.word_embeddings.weight.detach() for model in (student, self.teacher))
         both = [x.double() for x in (small, large)]
         bridge, out = torch.linalg.lstsq(both[0].T @ both[0], both[0].T @ both[1]).solution.float(), []
@@ -199,21 +199,27 @@ class Live:
             ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
             real = mask.bool()[..., None]
             x, own = small[ids], large[ids]
-            scale = (x * real).flatten(1).norm(dim=1)
+            by, scale = torch.zeros_like(x), (x * real).flatten(1).norm(dim=1)
             for _ in range(3):
-                x.requires_grad_()
-                theirs = self.teacher(inputs_embeds=(x @ bridge).where(real, own), attention_mask=mask).logits
-                apart = ((student(inputs_embeds=x, attention_mask=mask).logits - theirs) ** 2).sum()
-                slope = torch.autograd.grad(apart, x)[0] * real
-                x = (x + 0.1 * slope * (scale / slope.flatten(1).norm(dim=1))[:, None, None]).detach()
-            out += [x, (x @ bridge).where(real, own)]
+                by.requires_grad_()
+                theirs = self.teacher(inputs_embeds=own + by @ bridge, attention_mask=mask).logits
+                apart = ((student(inputs_embeds=x + by, attention_mask=mask).logits - theirs) ** 2).sum()
+                slope = torch.autograd.grad(apart, by)[0] * real
+                by = (by + 0.01 * slope * (scale / slope.flatten(1).norm(dim=1))[:, None, None]).detach()
+            with torch.no_grad():
+                out += [by, self.teacher(inputs_embeds=own + by @ bridge, attention_mask=mask).logits]
         return out
 
 
 def engine(name: str, folder: Path, data: Any, student: Any, teacher: Any, steps: int) -> tuple[Timed, int]:
     """The engine's loop for a method, and the number of the stage that is timed."""
     alone = {"prepare": 0, "generator_steps": 1, "student_steps": 10**6}
-    settings = {"annealing": {"max_temperature": 1}, "mate": alone, "combined": {"max_temperature": 1, **alone}}.get(name, {})
+    settings = {
+        "annealing": {"max_temperature": 1},
+        "mate": alone,
+        "combined": {"max_temperature": 1, **alone},
+        "backward": {"share": 1.0},
+    }.get(name, {})
     method, machine, talk = find.find("methods", name)(**settings), Machine(threads=torch.get_num_threads()), Talk()
     task, training = Classify(labels=("a", "b", "c")), Training(steps=4 * steps, decay="constant", warmup=0.0, precision="float32")
     sizes = {"depths": {"student": 2, "teacher": 6}, "widths": dict.fromkeys(("student", "teacher"), WIDTH)}
