@@ -21,6 +21,7 @@ from tutelage.answers.suggest import Suggester
 from tutelage.answers.tables import Judgement
 from tutelage.answers.web.app import create
 from tutelage.cited import hagrid
+from tutelage.errors import RunError
 
 ASKS = {"hx-request": "true"}
 
@@ -118,6 +119,19 @@ def test_a_form_that_is_refused_comes_back_with_what_was_typed(app, store, chang
     assert done.status_code in (403, 409, 422) and sentence.lower() in done.text.lower() and many_of(store) == 0
     assert typed_in(done).items() >= {"note-attributable-2": "a thought", "attributable-1": "yes"}.items()
     assert hidden(done, "csrf") != "0" * 64 and hidden(done, "sent") != data["sent"]
+
+
+def test_words_come_back_where_the_disk_is_full(app, store, monkeypatch):
+    ann = enter(app, "ann")
+    where = next_of(ann)
+
+    def full(*words):
+        raise RunError("--store: /secret/place: database or disk is full")
+
+    monkeypatch.setattr("tutelage.answers.judging.judge", full)
+    done, names, _ = judge(ann, where)
+    assert done.status_code == 503 and "nothing can be kept at the moment" in done.text.lower() and "/secret" not in done.text
+    assert typed_in(done) == dict.fromkeys(names, "yes")
 
 
 def test_what_was_typed_is_carried_through_a_log_in(app, store):

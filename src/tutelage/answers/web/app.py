@@ -8,6 +8,7 @@ of its own, so that it counts once however often it is sent.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as Fault
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ...errors import RunError
 from ..adjudicating import Partial, Undisputed
 from ..judging import Refused, Rules, TooLate
 from ..store import Store
@@ -81,6 +83,11 @@ def _explain(app: FastAPI, site: Site) -> None:
         if any(one["loc"][0] == "path" for one in error.errors()):
             return site.page(request, "fault", status=404, said="there is no such page")
         return await explained(request, 422, "the form is not complete; go back, load the page again, and send it once more")
+
+    @app.exception_handler(RunError)
+    async def harmed(request: Request, error: RunError) -> Response:
+        logging.getLogger("uvicorn.error").error("%s", error)
+        return await explained(request, 503, "nothing can be kept at the moment; tell whoever runs these pages, and send it again later")
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
