@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from parts import recipe, save_tiny, write_reviews
+from sqlalchemy.exc import OperationalError
 from toys import Bench, Scripted, Stop
 
-from tutelage import records
+from tutelage import config, records
+from tutelage.answers.store import Store
+from tutelage.cli import main
 from tutelage.engine.distill import distill
+from tutelage.engine.judge import evaluate
 from tutelage.engine.talk import Talk
-from tutelage.errors import ConfigError, RunError
+from tutelage.errors import ConfigError, RunError, TutelageError
 from tutelage.methods.finetune import Finetune
-from tutelage.recipe import Training
+from tutelage.recipe import Recipe, Training
+from tutelage.robustness.suites import Suite
+from tutelage.study.plan import Study
 
 
 def flip(file: Path) -> None:
@@ -147,3 +156,60 @@ def test_a_step_log_that_lost_its_end_is_no_log_of_zeros(tmp_path):
     assert records.begins(log.path, sha256, length)
     log.path.write_bytes(log.path.read_bytes()[: length - 3])
     assert not records.begins(log.path, sha256, length)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", ".hidden", "x\0y", "x\ny", "x" * 300])
+def test_a_name_that_would_write_elsewhere_is_refused(name):
+    trees = {
+        Recipe: {"task": "classify", "student": {"model": "x"}, "method": "finetune"},
+        Study: {"base": "quickstart", "axes": {}},
+        Suite: {},
+    }
+    for kind, tree in trees.items():
+        with pytest.raises(ConfigError) as found:
+            config.build(kind, {"name": name, **tree})
+        assert "names files" in str(found.value), kind
+
+
+def test_a_full_or_harmed_database_is_one_sentence(tmp_path, monkeypatch):
+    cells = Store(tmp_path / "answers.db")
+
+    class Full:
+        pgconn = None
+
+        def __str__(self):
+            return "database or disk is full"
+
+    with pytest.raises(RunError, match=r"answers\.db: database or disk is full; free some space"), cells.writing():
+        raise OperationalError("INSERT", {}, Full())
+    cells.close()
+    (tmp_path / "answers.db").write_bytes(b"SQLite format 3\0" + bytes(4000))
+    with pytest.raises(TutelageError, match=r"answers\.db"):
+        Store(tmp_path / "answers.db")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file: cannot be written, (file exists|not a directory); choose another place"):
+        Store(tmp_path / "file" / "answers.db")
+
+
+def test_output_that_a_terminal_cannot_show_ends_no_run(tmp_path, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    main(["list", "recipes"], standalone_mode=False)
+    click.echo("Größe ─ κ")
+    sys.stdout.flush()
+    assert "Größe \\u2500 \\u03ba".encode("latin-1") in raw.getvalue()
+
+
+def test_a_task_of_ones_own_in_a_students_folder_is_imported_only_where_it_is_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "their_lab").mkdir()
+    (tmp_path / "their_lab" / "their_task.py").write_text("from pathlib import Path\nPath('imported').touch()\n")
+    (tmp_path / "student").mkdir()
+    records.write_json(tmp_path / "student" / "tutelage.json", {"task": {"kind": "their_lab.their_task"}, "labels": []})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"imported only where you ask for it; .* add task.kind=their_lab.their_task"):
+        evaluate("student", (), None, None)
+    assert not Path("imported").exists()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"module 'their_lab\.their_task' has 0 public parts"):
+        evaluate("student", ("task.kind=their_lab.their_task",), None, None)
+    assert Path("imported").exists()

@@ -252,7 +252,10 @@ def list_parts(kind: str | None, as_json: bool) -> None:
 @_OVERRIDES
 @JSON
 def show(recipe: str, changes: tuple[str, ...], as_json: bool) -> None:
-    """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name. Runs nothing."""
+    """Print RECIPE in full, every default filled in and checked; or the settings of a part, by its name.
+
+    Trains nothing; a part that RECIPE names by a dotted path is imported, which runs its module's code.
+    """
     from . import catalogue, config
 
     if not changes and (part := catalogue.settings_of(recipe)) and not Path(recipe).exists():

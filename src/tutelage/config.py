@@ -211,6 +211,13 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
 
 
+def unfit_name(name: str) -> str:
+    """Why a name cannot be that of a file or folder, as a fault says it; '' where it can."""
+    if not name.strip() or name[0] == "." or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        return f"names files, so it begins with no dot and holds no slash and no control character; got {name[:60]!r}"
+    return f"names files and has {len(name.encode())} bytes; 100 or fewer" if len(name.encode("utf-8", "replace")) > 100 else ""
+
+
 def row_settings(cls: type) -> set[str]:
     """The fields of a settings class that are declared as `RowSetting`."""
     hints = get_type_hints(cls, include_extras=True)

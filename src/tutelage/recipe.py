@@ -244,6 +244,8 @@ class Recipe:
         return (*theirs, *([self.student.model] if self.student.model and self.student.trust_remote_code else []))
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if why := config.unfit_name(self.name):
+            yield "name", why
         if self.teacher is None:
             for i, method in enumerate((self.method, *self.compare)):
                 if method.uses_teacher:

@@ -134,9 +134,10 @@ def locked(folder: Path, wait: bool | float = False) -> Iterator[None]:
             handle.seek(0)
             who = handle.read().strip() or "unknown"
             raise RunError(f"{folder}: in use by process {who}; wait for it to end, or name another folder with --out") from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with saving(folder):
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
         yield
     finally:
         handle.close()

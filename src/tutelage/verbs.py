@@ -29,6 +29,9 @@ class Verbs(click.Group):
     """A user's fault is one sentence on standard error and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a terminal without some sign must not end a run that has done its work
         try:
             return super().invoke(ctx)
         except TutelageError as fault:

@@ -20,7 +20,8 @@ def write(store: Store, folder: Path) -> dict[str, Any]:
     """Write the folder, whole files at a time; counts of what it holds. `datasets.load_dataset(folder)` reads it."""
     questions = list(outcomes.export(store))
     events = list(outcomes.events(store))
-    folder.mkdir(parents=True, exist_ok=True)
+    with records.saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     hagrid.write(questions, folder / ANSWERS)
     _lines(events, folder / EVENTS)
     answers = [a for q in questions for a in q.answers]

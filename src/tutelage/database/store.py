@@ -20,10 +20,15 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
 
-from ..errors import ConfigError
+from .. import records
+from ..errors import ConfigError, RunError
 
 SECONDS = 60.0
 """How long a writer waits for another one."""
+
+FULL = re.compile("disk is full|No space left|readonly|read-only|disk I/O")
+DISK = re.compile(f"{FULL.pattern}|unable to open|malformed|not a database")
+"""What SQLite and PostgreSQL say of a disk or a file that is at fault."""
 
 
 class Moment(TypeDecorator):
@@ -101,7 +106,8 @@ class Database:
             if parsed.get_backend_name() == "sqlite" and parsed.database:
                 if not make and not Path(parsed.database).exists():
                     raise ConfigError(f"{option}: {parsed.database}: no such store; '{room.maker}' makes one")
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+                with records.saving(Path(parsed.database).parent):
+                    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine = sa.create_engine(parsed, **self._pool(parsed))
         except exc.ArgumentError:
             raise ConfigError(f"{option}: '{url}' is no path and no URL of a database") from None
@@ -129,9 +135,26 @@ class Database:
             yield
         except exc.DBAPIError as fault:
             said = str(fault.orig).strip().splitlines()[0]
+            if isinstance(fault, exc.OperationalError) and FULL.search(said):
+                raise self._harm(said) from None
             away = isinstance(fault, exc.OperationalError) and not re.search("already exists|no such|has no column", said)
             what = "does not answer" if away else f"is no store of {self.room.what}"
             raise ConfigError(f"{self.room.option}: {self.shown} {what}: {said}") from None
+
+    @contextlib.contextmanager
+    def on_disk(self) -> Iterator[None]:
+        """Turn a full, read-only or damaged disk into one sentence."""
+        try:
+            yield
+        except exc.DBAPIError as fault:
+            said = str(fault.orig).strip().split("\n")[0]
+            if not DISK.search(said):
+                raise
+            raise self._harm(said) from None
+
+    def _harm(self, said: str) -> RunError:
+        mend = "free some space, or mend or move the file, and start the same command again; what was kept stays"
+        return RunError(f"{self.room.option}: {self.shown}: {said}; {mend}")
 
     def alembic(self, connection: sa.Connection) -> Any:
         """Alembic's configuration of the room's tables on a connection, for its commands."""
@@ -160,7 +183,7 @@ class Database:
     @contextlib.contextmanager
     def writing(self, *, alone: bool = True) -> Iterator[Session]:
         """A session whose changes are kept together when the block ends, or not at all; `alone` in the whole database."""
-        with self._turn, Session(self.engine.execution_options(writes=True)) as session, session.begin():
+        with self.on_disk(), self._turn, Session(self.engine.execution_options(writes=True)) as session, session.begin():
             if alone and not self.lite:
                 session.execute(sa.text(f"SELECT pg_advisory_xact_lock({self.room.lock + 1})"))
             yield session
@@ -168,7 +191,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that sees one state of the store."""
-        with Session(self.engine) as session:
+        with self.on_disk(), Session(self.engine) as session:
             yield session
 
     def close(self) -> None:

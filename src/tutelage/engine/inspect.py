@@ -79,21 +79,25 @@ def _tiny() -> tuple[bool, str]:
     from .distill import distill
 
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = [f'{{"text": "{"good" if i % 2 else "bad"} film {i}", "label": "{i % 2}"}}' for i in range(60)]
-        (folder / "rows.jsonl").write_text("\n".join(rows))
-        _tiny_model(folder / "teacher")
-        recipe = {
-            "task": {"kind": "classify", "data": str(folder / "rows.jsonl"), "dev_share": 0.2, "test_share": 0.2},
-            "teacher": {"model": str(folder / "teacher"), "train": {"epochs": 1}},
-            "student": {"surgery": [{"kind": "keep_layers", "layers": [0]}]},
-            "method": {"kind": "kd"}, "train": {"epochs": 1}, "measure": False,
-        }  # fmt: skip
-        try:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as fault:
+        return False, f"nowhere to put temporary files ({fault.strerror}); name a folder with room in TMPDIR"
+    try:
+        with records.saving(tempfile.gettempdir()), tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            rows = [f'{{"text": "{"good" if i % 2 else "bad"} film {i}", "label": "{i % 2}"}}' for i in range(60)]
+            (folder / "rows.jsonl").write_text("\n".join(rows))
+            _tiny_model(folder / "teacher")
+            recipe = {
+                "task": {"kind": "classify", "data": str(folder / "rows.jsonl"), "dev_share": 0.2, "test_share": 0.2},
+                "teacher": {"model": str(folder / "teacher"), "train": {"epochs": 1}},
+                "student": {"surgery": [{"kind": "keep_layers", "layers": [0]}]},
+                "method": {"kind": "kd"}, "train": {"epochs": 1}, "measure": False,
+            }  # fmt: skip
             distill(recipe, out=folder / "run", store=folder / "store")
-        except TutelageError as fault:
-            return False, str(fault)
+    except TutelageError as fault:
+        return False, str(fault)
     return True, f"ran in {time.monotonic() - began:.1f} s"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,9 @@ def opened(student: str, changes: tuple[str, ...] = (), like: Mapping[str, Any] 
     if not tree:
         raise ConfigError(f"{student}: does not say which task it was trained for; name the data, for example data=reviews.csv")
     name = tree.pop("kind", "classify")
+    if "." in name and name not in sys.modules and not any(change.startswith("kind=") for change in changes):
+        why = f"names a task of its own, whose code is imported only where you ask for it; if you trust {name}, add task.kind={name}"
+        raise ConfigError(f"{student}: its tutelage.json {why} (in Python: import it first)")
     own = tree.get("data") if any(c.startswith("data=") for c in changes) else None
     if own and Path(own).expanduser().is_file() and hasattr(find("tasks", name), "train"):
         tree = {k: v for k, v in tree.items() if k not in ("data", "dev_share", "test_share")} | dict.fromkeys(

@@ -148,6 +148,8 @@ class Suite:
     """The settings of an attack."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if why := config.unfit_name(self.name):
+            yield "name", why
         if (self.kind == "attack") != (self.attack is not None):
             yield "attack", "holds the settings of kind attack, and of no other; give it there and leave it out elsewhere"
         if self.kind != "attack" and not self.labels:

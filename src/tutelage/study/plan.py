@@ -99,6 +99,8 @@ class Study:
     """Keep students' weights in the store, so that other studies find them again; else they go once their result is kept."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if why := config.unfit_name(self.name):
+            yield "name", why
         if len(set(self.seeds)) < len(self.seeds):
             yield "seeds", "holds a seed twice; leave one out"
         if self.search and (self.claims or self.skip):
