@@ -57,7 +57,7 @@ FILES = [
     ("a.csv", 'text,label\n"x\ny",a\n"one,b\n', {}, "a.csv, row 2 (line 4): a quote begins a text that does not end as it should"),
     ("a.csv", 'text,label\n"a \\"b\\" c",a\n', {}, 'row 1 (line 2): a quote begins a text that does not end as it should; behind its'),
     ("a.csv", "text,label\rx,a\ry,b\r", {}, "a.csv, header (line 1): a carriage return stands outside of quotes"),
-    ("a.csv", GOOD.replace(",", ";"), {}, "a.csv: its columns are parted by semicolons; a .csv file has commas; save it with them, or as"),
+    ("a.csv", GOOD.replace(",", ";"), {}, "a.csv: its columns are parted by semicolons; a .csv file has commas; save it with them"),
     ("a.csv", GOOD.replace(",", "\t"), {}, "a.csv: its columns are parted by tabs; a .csv file has commas; save it with them, or as .tsv"),
     ("a.tsv", GOOD, {}, "a.tsv: its columns are parted by commas; a .tsv file has tabs; save it with them, or as .csv"),
     ("a.json", "3", {}, "a.json: holds a number; a table is a list of objects {...}, or one object a line"),

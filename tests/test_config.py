@@ -185,7 +185,7 @@ def test_a_tree_of_other_than_plain_values_is_refused():
 
 def test_settings_survive_dump_and_read():
     made = recipe.load(
-        BASE, ["train.learning_rate=2e-5", "compare=[finetune]", "search={learning_rates: [1e-5, 2e-5]}", "train.learning_rate=5e-5"]
+        BASE, ["train.learning_rate=2e-5", "compare=[finetune]", "search={learning_rates: [1e-5, 2e-5]}", "train.learning_rate=null"]
     )
     again = recipe.load(yamlfiles.parse(config.text(made), "text"))
     assert again == made and config.dump(again) == config.dump(made)

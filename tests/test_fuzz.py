@@ -17,7 +17,6 @@ from pyarrow import parquet
 from test_text_files import READERS, whole
 
 from tutelage import config, recipe, yamlfiles
-from tutelage.answers import features
 from tutelage.answers.passages import Passages
 from tutelage.engine import teacher
 from tutelage.errors import TutelageError
@@ -136,10 +135,6 @@ SETTINGS = {
     "study": (yaml.safe_dump(STUDY), studies.load),
     "suite": (yaml.safe_dump(SUITE), lambda path: suites.find([str(path)])),
 }
-JUDGE = {
-    "form": features._FORM, "names": [features.NAMES[0]], "middle": [0.5], "scale": [1.0], "weights": [2.0], "bias": 0.1,
-    "idf": {"": 1.0, "x": 2.0}, "strength": 1.0,
-}  # fmt: skip
 PLAN = {
     "format": 1, "shape": {"layers": 2, "heads": 2, "key_heads": 1}, "refit": None, "about": {},
     "attention": [{"kind": "own"}, {"kind": "echo", "source": 0, "heads": [1, 0]}],
@@ -165,7 +160,6 @@ FILES = {
     "images": (".npz", npz(), lambda path: config.build(Image, {"data": str(path)}).load(), False),
     "probabilities": (".npy", npy(), probabilities, False),
     "probabilities, csv": (".csv", b"a,b\n" + b"0.5,0.5\n" * 6, probabilities, False),
-    "judge": (".json", json.dumps(JUDGE).encode(), features.Fitted.load, True),
     "plan": (".json", json.dumps(PLAN).encode(), Plan.read, True),
 }
 

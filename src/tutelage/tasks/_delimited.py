@@ -37,7 +37,8 @@ def hint(path: Path, header: Sequence[str], wanted: Mapping[str, str] | None) ->
             named = set((wanted or {}).values())
             if header[0] not in named and (not named or named & {part.strip().strip('"') for part in parts}):
                 what = f"its columns are parted by {name}; a {textfiles.ending(path)} file has {_SEPARATORS[own]}"
-                raise DataError(f"{path}: {what}; save it with them, or as {'.tsv' if mark == '	' else '.csv'}")
+                other = ".tsv" if mark == "\t" else ".csv"
+                raise DataError(f"{path}: {what}; save it with them" + (f", or as {other}" if other != textfiles.ending(path) else ""))
 
 
 def csv(path: Path) -> tuple[Rows, str]:
