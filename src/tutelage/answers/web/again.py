@@ -65,5 +65,9 @@ def _from_here(request: Request, site: Site) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return True
-    there = urlsplit(origin)
-    return there.netloc == request.headers.get("host") or there.hostname in site.names
+    try:
+        there = urlsplit(origin)
+        named = there.scheme == "https" and there.hostname in site.names  # a proxy may have put another host's name before us
+    except ValueError:
+        return False
+    return named or there.netloc == request.headers.get("host")

@@ -68,7 +68,9 @@ class Site:
 
     def cookie(self, request: Request, response: Response, name: str, value: str, seconds: int) -> None:
         """Set a cookie that no script sees and no other site sends."""
-        encrypted = request.headers.get("x-forwarded-proto", "").strip().lower() == "https"  # who lies here harms themselves alone
+        encrypted = (
+            request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower() == "https"
+        )  # who lies here harms themselves alone
         response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="strict", secure=self.secure or encrypted, path="/")
 
 
