@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
 from parts import recipe, save_tiny, write_reviews
@@ -17,6 +19,7 @@ from toys import Bench, Scripted, Stop
 from tutelage import config, records
 from tutelage.answers.store import Store
 from tutelage.cli import main
+from tutelage.echo.analysis import Analysis
 from tutelage.engine.distill import distill
 from tutelage.engine.judge import evaluate
 from tutelage.engine.talk import Talk
@@ -145,6 +148,26 @@ def test_a_best_student_that_is_harmed_while_its_training_goes_on_ends_it_in_one
     with pytest.raises(RunError, match=r"best-0-000000010\.safetensors: was damaged after it was written; start the same command again"):
         bench("b").run(harm)
     assert all(torch.equal(v, whole[k]) for k, v in bench("b").run().items())
+
+
+def test_a_damaged_line_is_left_out_with_a_word_or_is_one_sentence(tmp_path):
+    path = tmp_path / "words.jsonl"
+    path.write_bytes(b'{"key": 1}\n\0\xff\n{"key": 3}\n{"key"')
+    said = []
+    assert [row["key"] for row in records.rows(path, said.append)] == [1, 3]
+    assert said == [f"{path}, line 2: is damaged; it is left out and made anew"]
+    with pytest.raises(RunError, match=r"words\.jsonl, line 2: is damaged; remove the file"):
+        records.rows(path)
+
+
+@pytest.mark.parametrize("name", ["analysis.json", "analysis.npz"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_harmed_analysis_of_attention_is_one_sentence(tmp_path, name, harm):
+    square = np.random.default_rng(0).random((3, 3))
+    Analysis(square, square, square, square, None, 1, {}).write(tmp_path)
+    HARMS[harm](tmp_path / name)
+    with contextlib.suppress(ConfigError):
+        Analysis.read(tmp_path)
 
 
 def test_a_step_log_that_lost_its_end_is_no_log_of_zeros(tmp_path):

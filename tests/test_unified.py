@@ -119,7 +119,7 @@ def test_pairs_are_written_and_read_back_as_pairs(tmp_path):
         masking.save_pretrained(tmp_path / name)
     tried(tmp_path, ["half"])
     [texts] = (tmp_path / "a").glob("unified-*/texts.json")
-    pairs = json.loads(texts.read_text())
+    pairs = json.loads(texts.read_text())["texts"]
     assert all(len(pair) == 2 and len(pair[0].split()) <= 2 for pair in pairs)
 
 

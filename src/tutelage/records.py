@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -255,12 +255,24 @@ class Log:
             self._handle.close()
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; an absent file has no rows, a last line cut short is left out."""
+def rows(path: Path, say: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; an absent file has no rows, a last line cut short is left out.
+
+    Other damaged lines are left out too where `say` tells the user of them; else RunError.
+    """
+    out: list[dict[str, Any]] = []
     if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line]
+        return out
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line) if line else None
+        except ValueError:
+            if say is None:
+                raise RunError(f"{path}, line {number}: is damaged; remove the file, what it holds is made anew") from None
+            say(f"{path}, line {number}: is damaged; it is left out and made anew")
+            continue
+        out += [row] if row is not None else []
+    return out
 
 
 def write_rows(path: Path, many: Iterable[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class Analysis:
             about = {k: v for k, v in about.items() if k not in ("similarity", "scores")}
             arrays = {name: found[name] for name in ("similarity", "heads", "errors", "idle")}
             return cls(**arrays, joint=found.get("joint"), key_heads=about.pop("key_heads"), about=about)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
             raise ConfigError(f"{folder}: holds no whole analysis ({fault}); make one with 'tutelage echo analyze'") from None
 
 

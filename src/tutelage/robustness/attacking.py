@@ -56,7 +56,7 @@ class Attacker:
         beside = [self.encoder.digest if self.encoder else "", filler.digest if filler else ""]
         settings = {k: v for k, v in config.dump(self.attack).items() if k not in ("examples", "seconds")}
         path = folder / f"{self.suite.name}-{records.digest(student.digest, settings, beside)[:16]}.jsonl"
-        done = {row["key"]: row for row in records.rows(path)}
+        done = {row["key"]: row for row in records.rows(path, self.talk.say) if isinstance(row, dict) and "key" in row}
         records.write_rows(path, done.values())
         log = records.Log(path, path.stat().st_size)
         try:

@@ -108,7 +108,8 @@ def fill_by(name: str, student: Student, *, steps: int, store: Path, seed: int, 
     key = records.digest(load.weights_digest(loaded.model), train.digest, dev.digest, config.dump(method), config.dump(training), seed)[:16]
     folder = store / f"masked-{key}"
     with records.locked(folder, wait=True):
-        if not (folder / "model/perplexity.json").exists():
+        known = records.sealed(folder / "model/perplexity.json")
+        if known is None or records.harmed(folder / "model", known["files"]):
             facts = facts_of(student, loaded.tokenizer, train, training)
             job = Job(f"head of {name}", method, student.task, training, seed, facts, {"generator": loaded.model},
                       lambda role, stage: None, train, dev, folder, student.machine, talk)  # fmt: skip
@@ -116,7 +117,8 @@ def fill_by(name: str, student: Student, *, steps: int, store: Path, seed: int, 
             state = loop.run()
             with records.whole_folder(folder / "model") as place:
                 loaded.save(place)
-                records.write_json(place / "perplexity.json", min(row["dev"]["perplexity"] for row in state.history))
+                best, files = min(row["dev"]["perplexity"] for row in state.history), records.digests(place)
+                records.seal(place / "perplexity.json", known := {"perplexity": best, "files": files})
             loop.checkpoints.clear()
     kept = load.open_model(str(folder / "model"), {}, auto=load.MASKED_LM)
-    return Filler(kept.model, kept.tokenizer, student.machine, records.read_json(folder / "model/perplexity.json"))
+    return Filler(kept.model, kept.tokenizer, student.machine, known["perplexity"])

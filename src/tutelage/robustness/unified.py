@@ -146,7 +146,7 @@ def _against(student: Student, teacher: Student, filler: Filler, suite: Suite, r
     training = Training(steps=attack.steps, learning_rate=attack.rate, precision="float32", evaluate_every=max(1, attack.steps // 4))
     named = (student.digest, teacher.digest, filler.digest, config.dump(method), config.dump(training), attack.seed, rows)
     place = folder / f"unified-{records.digest(*named)[:16]}"
-    if not (place / "texts.json").exists():
+    if records.sealed(place / "texts.json") is None:
         encode = functools.partial(teacher.task.encode, tokenizer=teacher.tokenizer)
         train, dev = (encode(teacher.data.splits[part]) for part in ("train", "dev"))
         models = {"generator": copy.deepcopy(filler.model), "student": student.model, "teacher": teacher.model}
@@ -159,9 +159,9 @@ def _against(student: Student, teacher: Student, filler: Filler, suite: Suite, r
             advance(1)
         first, best = state.history[0]["dev"]["loss"], min(row["dev"]["loss"] for row in state.history)
         talk.say(f"{job.title}: squared distance on dev {-first:.3f} at its first look, {-best:.3f} at its best")
-        records.write_json(place / "texts.json", _written(loop, teacher.tokenizer, encode(teacher.data.splits["test"]), rows))
+        records.seal(place / "texts.json", {"texts": _written(loop, teacher.tokenizer, encode(teacher.data.splits["test"]), rows)})
         loop.checkpoints.clear()
-    return [(x[0], x[-1]) if teacher.paired else " ".join(x) for x in records.read_json(place / "texts.json")]
+    return [(x[0], x[-1]) if teacher.paired else " ".join(x) for x in records.read_json(place / "texts.json")["texts"]]
 
 
 def _written(loop: Loop, tokenizer: Any, encoded: Encoded, rows: list[int]) -> list[list[str]]:
