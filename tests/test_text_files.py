@@ -14,7 +14,7 @@ from tutelage.answers.passages import Passages
 from tutelage.cited import hagrid
 from tutelage.coref import formats
 from tutelage.engine import zero_shot
-from tutelage.errors import DataError
+from tutelage.errors import DataError, TutelageError
 from tutelage.robustness import reading, suites
 from tutelage.tasks import _corpus, _glue, _squad, _tables
 
@@ -167,3 +167,11 @@ def test_packed_text_is_text_and_a_damaged_or_boundless_one_is_refused(tmp_path,
         read(path)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [n for n in READERS if n != "suite, lines"])
+def test_names_that_no_file_can_have_are_one_sentence(tmp_path, name):
+    for odd in ("x" * 300, "a\0b", "none"):
+        with pytest.raises(TutelageError) as found:
+            READERS[name][3](tmp_path / f"{odd}{READERS[name][0]}")
+        assert "\n" not in str(found.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ def study_file(name: str) -> str:
 
 
 def _file(name: str, what: str, folder: str, known: dict[str, Path]) -> str:
-    if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
-        if not Path(name).exists() and Path(name).parent.name == folder and Path(name).stem in known:
+    if Path(name).suffix in (".yaml", ".yml") or os.path.exists(name):
+        if not os.path.exists(name) and Path(name).parent.name == folder and Path(name).stem in known:
             return str(known[Path(name).stem])
         return name
     if name not in known:

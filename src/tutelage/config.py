@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -56,7 +57,7 @@ def settings(cls: type[T]) -> type[T]:
 
 def read(path: str | Path, what: str = "recipe") -> dict[str, Any]:
     """Read a YAML file that holds one mapping, a recipe unless `what` says otherwise."""
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise ConfigError(f"no {what} file {path}; 'tutelage list recipes' shows the ones at hand")
     try:
         text = textfiles.content(Path(path))

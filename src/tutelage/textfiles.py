@@ -55,6 +55,10 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: no such file{where}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise DataError(f"{path}: is cut short or not gzip; fetch it again") from None
+    except ValueError as fault:
+        if "null byte" not in str(fault):
+            raise
+        raise DataError(f"{str(path)!r}: no name of a file holds a NUL") from None
     except OSError as fault:
         why = os.strerror(fault.errno).lower() if fault.errno else str(fault).split("\n")[0]
         raise DataError(f"{path}: cannot be read: {why}") from None

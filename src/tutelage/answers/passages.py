@@ -68,11 +68,11 @@ class Passages:
 
     def _checked(self) -> Iterator[tuple[str, Passage | str]]:
         """Each passage, or what is wrong with it; and where it stands."""
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             rows = _files(self.path)
         elif (ending := textfiles.ending(self.path)) in FORMATS:
             rows = {".jsonl": _jsonl, ".parquet": _parquet}[ending](self.path)
-        elif self.path.exists():
+        elif os.path.exists(self.path):
             raise DataError(f"{self.path}: no format known for '{self.path.suffix}' files; give {', '.join(FORMATS)} or a folder of texts")
         else:
             raise DataError(f"{self.path}: no such file or folder of passages")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -80,7 +81,7 @@ class Plan:
     @classmethod
     def read(cls, path: Path) -> Plan:
         """Raises ConfigError for a file that is no plan."""
-        if not path.exists():
+        if not os.path.exists(path):
             raise ConfigError(f"{path}: no such plan; make one with 'tutelage echo plan'")
         try:
             tree = textfiles.whole_value(path)

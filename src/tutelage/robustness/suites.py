@@ -228,7 +228,7 @@ def _file(name: str, option: str = "--suite") -> Path:
         return there[name]
     if Path(name).suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{option}: no suite '{name}'{near(name, there)} ({', '.join(there)}, or a YAML file of your own)")
-    if not Path(name).is_file():
+    if not os.path.isfile(name):
         raise ConfigError(f"{option}: no file {name}; name a suite that comes along ({', '.join(there)}) or a YAML file")
     return Path(name)
 
@@ -239,9 +239,9 @@ def place(suite: Suite) -> Path:
     if not given:
         raise ConfigError(f"suite {suite.name}: needs its files; name their file or folder with --suite {suite.name}=PATH")
     path, what = Path(given).expanduser(), suite.file or ""
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"suite {suite.name}: no such file or folder {path}; name it with --suite {suite.name}=PATH")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     wanted = what or suite.text
     for folder in (path, *(p for p in (path / "robustness",) if not suite.path)):

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -263,7 +264,7 @@ def load(path: str | Path) -> Plan:
     base = study.base
     if isinstance(base, str):
         beside = file.parent / base
-        base = config.read(beside if beside.is_file() else catalogue.recipe_file(base))
+        base = config.read(beside if os.path.isfile(beside) else catalogue.recipe_file(base))
     if not isinstance(base, Mapping):
         raise ConfigError(f"{path}: base: is a recipe's settings, a file or a name; got {base!r}")
     if "seed" in study.axes:

@@ -5,6 +5,7 @@ A pickle can run code when it is read. These are read by an unpickler that makes
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..errors import DataError
 
 def from_npy(path: Path) -> np.ndarray:
     """The array of an .npy file. Raises DataError for what is none; no pickle is read."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     try:
         found = np.load(path, allow_pickle=False)
@@ -31,7 +32,7 @@ def from_npy(path: Path) -> np.ndarray:
 
 def from_npz(path: Path, wanted: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Those of the wanted arrays that a file has, and the names of all. Raises DataError for what is no such file or is damaged."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     try:
         found = np.load(path, allow_pickle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from .. import textfiles
@@ -23,7 +24,7 @@ def documents(data: str, column: str = "text") -> Part:
     path = Path(data).expanduser()
     if comes_along(data):
         return dataclasses.replace(_sources.movies(data).parts["train"](), labels=None)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(f for f in path.rglob("*") if f.is_file() and is_plain(f))
         found = Part([textfiles.content(f) for f in files], None, None, list(range(1, len(files) + 1)), data)
         if not files:
@@ -31,7 +32,7 @@ def documents(data: str, column: str = "text") -> Part:
     elif is_plain(path):
         found = Part([textfiles.content(path)], None, None, [1], data)
     else:
-        if not path.exists() and not _tables.is_table(path):
+        if not os.path.exists(path) and not _tables.is_table(path):
             known = ", ".join((*_sources.MOVIES, "a text file", "a table", "a folder of text files"))
             raise DataError(f"no text '{data}'{_sources.near(data, _sources.MOVIES)} ({known})")
         found = _rows(_tables.read_table(path, {"column": column}), column)

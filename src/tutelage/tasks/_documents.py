@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,5 +49,5 @@ def parts_of(task: Any, read: Callable[[str], Part]) -> tuple[dict[str, Part], l
 def files(task: Any, is_plain: Callable[[Path], bool]) -> Iterator[Path]:
     """Local files the documents come from."""
     for name in dict.fromkeys((task.train or task.data, task.dev, task.test, getattr(task, "unlabelled", None))):
-        if name and (path := Path(name).expanduser()).exists():
+        if name and os.path.exists(path := Path(name).expanduser()):
             yield from sorted(f for f in path.rglob("*") if is_plain(f)) if path.is_dir() else (path,)
