@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := $(VENV)/.demo
 STAMP := $(VENV)/.installed
+LOWEST := $(VENV)/lowest
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all test-lowest lint bench clean
 
 $(DEMO): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tutelage needs Python 3.11 or newer; set PYTHON=python3.x")'
@@ -28,6 +29,20 @@ test: $(STAMP)  ## the tests that every change must pass
 
 test-all: $(STAMP)  ## and the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
+
+# One environment with the lowest version of everything that pyproject.toml admits; torch as above, which is its lowest.
+$(LOWEST)/.installed: $(STAMP) pyproject.toml constraints.txt tests/lowest.py
+	$(PIP) uv
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python tests/lowest.py > $(LOWEST)/pins.txt
+	$(BIN)/uv pip compile --quiet --python $(LOWEST)/bin/python -c $(LOWEST)/pins.txt --extra dev pyproject.toml -o $(LOWEST)/all.txt
+	grep -Ev '^(torch|triton|nvidia|cuda)' $(LOWEST)/all.txt > $(LOWEST)/rest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps -r $(LOWEST)/rest.txt -e .
+	touch $@
+
+test-lowest: $(LOWEST)/.installed  ## the tests with the lowest versions that pyproject.toml admits
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check src tests benchmarks
