@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import torch
 from parts import WORDS, tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -28,33 +31,39 @@ SIZES = {
     }.items()
     for name in names.split()
 }
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+COLUMNS = ("teacher", "student", "surgery", "evaluate")
 MOST = 4_000_000
 """Weights of a model that is still small."""
 
 
 def tiny(name: str, mapping: Any, **more: Any) -> Any:
     """A random model, or None for a family that these sizes do not fit or whose models do not run on tokens alone."""
-    try:
-        config = CONFIG_MAPPING[name]
-        plain = config()
-        sizes = {k: v for k, v in SIZES.items() if isinstance(getattr(plain, k, None), int)}
-        numbers = {"vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-        shape = config(**{**sizes, **numbers, **more})
-        if mapping is CAUSAL and name in ENCODERS_THAT_DECODE:
-            shape.is_decoder = True
-        kind = mapping[config]
-        kind = kind[0] if isinstance(kind, tuple) else kind
-        with torch.device("meta"):
-            if sum(p.numel() for p in kind(shape).parameters()) > MOST:
-                return None
-        torch.manual_seed(0)
-        model = kind(shape).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-            model(input_ids=torch.tensor([[5, 6, 7, 8, 2]]))
-    except Exception:
-        return None
+    for left_out in ((), ("head_dim",), ("num_key_value_heads", "head_dim")):
+        with contextlib.suppress(Exception):
+            return _made(name, mapping, {k: v for k, v in SIZES.items() if k not in left_out}, more)
+    return None
+
+
+def _made(name: str, mapping: Any, sizes: dict[str, int], more: dict[str, Any]) -> Any:
+    config = CONFIG_MAPPING[name]
+    plain = config()
+    known = {k: v for k, v in sizes.items() if isinstance(value := getattr(plain, k, None), int) and value > 0}
+    numbers = {"vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 0}
+    shape = config(**{**known, **numbers, **more})
+    if mapping is CAUSAL and name in ENCODERS_THAT_DECODE:
+        shape.is_decoder = True
+    kind = mapping[config]
+    kind = kind[0] if isinstance(kind, tuple) else kind
+    with torch.device("meta"):
+        if sum(p.numel() for p in kind(shape).parameters()) > MOST:
+            return None
+    torch.manual_seed(0)
+    model = kind(shape).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        model(input_ids=torch.tensor([[5, 6, 7, 8, 3]]))
     return model
 
 
@@ -65,6 +74,14 @@ def saved(model: Any, folder: Any) -> str:
     """A folder with the model and the tests' tokenizer, which knows an end token and no limit."""
     model.save_pretrained(folder)
     made = tokenizer()
-    made.eos_token, made.model_max_length = "[SEP]", 10**30
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    made.cls_token, made.eos_token, made.model_max_length = "[CLS]", "[SEP]", 10**30
     made.save_pretrained(folder)
     return str(folder)
+
+
+def row(family: str, found: dict[str, str]) -> str:
+    """A family's line in the table of the documentation; whatever does not work is refused in one sentence."""
+    return f"| `{family}` | " + " | ".join("works" if found[name] == "works" else "refused" for name in COLUMNS) + " |"

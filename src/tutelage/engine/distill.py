@@ -23,7 +23,7 @@ from ..models.load import Loaded
 from ..models.trust import trusting
 from ..recipe import Recipe, Training
 from ..rows import LAST_STATES
-from . import account, fidelity, judge
+from . import account, fidelity, fits, judge
 from .hire import Hire
 from .machine import Machine
 from .talk import Talk
@@ -216,6 +216,7 @@ class Run:
         recipe, start = self.recipe, self._start(trained=False)
         if not recipe.search:
             recipe.train.rated(self._model, anatomy.width(start.model.config), "train")
+        fits.try_out("student", start.model, self.shop.encoded(start.tokenizer, "train"), recipe.task)
         budgets = [recipe.train] + ([self._short(recipe.search.learning_rates[0])] if recipe.search else [])
         for method in (*recipe.compare, recipe.method):
             for training in budgets:
@@ -320,9 +321,8 @@ class Run:
         """Time every model in turn."""
         with self._timed("measuring"):
             dtype = self.machine.precision(self.recipe.train.precision)
-            timed = cost.latency(
-                {k: v.model for k, v in self.loaded.items()}, rows=(1, 32), seconds=1.5, autocast=lambda: self.machine.autocast(dtype)
-            )
+            models = {k: v.model for k, v in self.loaded.items()}
+            timed = cost.latency(models, rows=(1, 32), seconds=1.5, autocast=lambda: self.machine.autocast(dtype))
             for key, latency in timed.items():
                 self.models[key]["latency"] = latency
 

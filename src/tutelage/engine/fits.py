@@ -1,4 +1,4 @@
-"""Whether models take what a tokenizer makes of the data: positions, token numbers, and output layers of different widths."""
+"""Whether models take what a tokenizer makes of the data, found before anything is trained."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, TutelageError
 from ..models import anatomy
 from ..rows import LAST_STATES
 from ..tasks._task import Encoded, Task
+from .forward import forward, move
 
 
 def check(task: Task, rows: Encoded, shapes: Mapping[str, Any], tokenizer: Any) -> int | None:
@@ -33,3 +35,35 @@ def check(task: Task, rows: Encoded, shapes: Mapping[str, Any], tokenizer: Any) 
     if LAST_STATES not in task.outputs or len(set(widths.values())) < 2:
         return None
     return min(len(tokenizer), *widths.values())
+
+
+@torch.no_grad()
+def try_out(role: str, model: Any, encoded: Encoded, task: Task) -> None:
+    """Raise ModelError for a model that does not run on the task's rows, or whose outputs of a row depend on how it is padded.
+
+    Two short rows of different lengths are looked at, together and each alone.
+    """
+    short = np.argsort(encoded.lengths, kind="stable")
+    longer = short[encoded.lengths[short] > encoded.lengths[short[0]]]
+    rows = np.array([short[0], *longer[:1]])
+    was, device, family = model.training, next(model.parameters()).device, anatomy.body(model.config).model_type
+    model.eval()
+
+    def seen(some: np.ndarray) -> dict[str, Any]:
+        return forward(model, task.view(move(encoded.batch(some), device)).inputs, task.outputs).outputs
+
+    try:
+        together, alone = seen(rows), seen(rows[:1])
+        for name, kind in task.outputs.items():
+            a, b = together[name][0].float(), alone[name][0].float()
+            if kind == "token":
+                a = a[: len(b)]
+            if a.shape != b.shape or not bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-5):
+                raise ModelError(f"{role}: models of type '{family}' say something else of a row that is padded; name another family")
+    except TutelageError:
+        raise
+    except Exception as fault:
+        why = " ".join(str(fault).split())[:200] or type(fault).__name__
+        raise ModelError(f"{role}: models of type '{family}' do not run on the task's rows ({why}); name another family") from fault
+    finally:
+        model.train(was)

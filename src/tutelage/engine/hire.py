@@ -17,6 +17,7 @@ from ..find import find
 from ..models import anatomy
 from ..models.load import Loaded, model_digest, open_config, tokenizer_digest
 from ..rows import LAST_STATES
+from . import fits
 from .checkpoint import ANCHOR
 from .teacher import Member, Teacher, read_probabilities
 from .workshop import Start, Trained, Workshop, refuse_new_head
@@ -51,6 +52,7 @@ class Hire:
     def _member(self, key: str, name: str) -> Member:
         given, shop = self.given, self.shop
         loaded = shop.open(name, given.seed)
+        fits.try_out(key, loaded.model, shop.encoded(loaded.tokenizer, "train"), shop.task)
         trained: Trained | None = None
         finished = given.train and not given.retrain and not given.checkpoints and self._knows(name, loaded)
         if finished:

@@ -19,6 +19,7 @@ from ..models.load import Loaded, open_config, open_model
 from ..rows import LAST_STATES
 from ..tasks import _metrics
 from ..tasks._task import Data, Encoded, Split, Task
+from . import fits
 from .forward import outputs
 from .machine import Machine
 
@@ -145,6 +146,7 @@ def evaluate(student: str, changes: tuple[str, ...], split: str | None, examples
     """
     one, part, machine = opened(student, changes), split or "test", Machine()
     encoded = one.encoded(part)
+    fits.try_out(student, one.loaded.model, encoded, one.task)
     judged = on(one.loaded.model.to(machine.device), encoded, one.task, machine, machine.precision("auto"))
     if examples:
         records.write_rows(examples, judged.rows(one.data.splits[part], one.data.labels))

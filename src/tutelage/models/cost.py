@@ -88,7 +88,7 @@ def image_shape(model: nn.Module) -> tuple[int, int, int] | None:
 
 
 def random_inputs(model: nn.Module, rows: int, tokens: int = 32, *, tokenizer: Any = None, seed: int = 0) -> Inputs:
-    """`input_ids` and `attention_mask`, both (rows, tokens): random ordinary token ids, nothing padded.
+    """`input_ids` and `attention_mask`, both (rows, tokens): random ordinary token ids, nothing padded; the last is `end_token`'s.
 
     Ids are drawn from the model's vocabulary without special tokens (the tokenizer's, and those that the config names).
     A model for images gets `pixel_values` (rows, channels, height, width), normally distributed; `tokens` is then nothing.
@@ -111,13 +111,26 @@ def random_inputs(model: nn.Module, rows: int, tokens: int = 32, *, tokenizer: A
     special |= set(tokenizer.all_special_ids) if tokenizer is not None else set()
     ordinary = torch.tensor([i for i in range(config.vocab_size) if i not in special])
     draw = torch.randint(len(ordinary), (rows, tokens), generator=torch.Generator().manual_seed(seed))
-    device = _device(model)
-    return {"input_ids": ordinary[draw].to(device), "attention_mask": torch.ones(rows, tokens, dtype=torch.long, device=device)}
+    device, ids = _device(model), ordinary[draw]
+    if (end := end_token(model)) is not None:
+        ids[:, -1] = end
+    return {"input_ids": ids.to(device), "attention_mask": torch.ones(rows, tokens, dtype=torch.long, device=device)}
+
+
+def end_token(model: nn.Module) -> int | None:
+    """The token that ends a row, without which a model of encoder and decoder (BART, T5) does not run; None for others."""
+    config: Any = getattr(model, "config", None)
+    return config.eos_token_id if getattr(config, "is_encoder_decoder", False) else None
+
+
+def usual_inputs(model: nn.Module, rows: int) -> Inputs:
+    """`random_inputs` of 32 tokens, or of as many as the model takes."""
+    return random_inputs(model, rows, min(32, anatomy.positions(model.config) or 32))
 
 
 def latency(
     models: Mapping[str, nn.Module],
-    make_inputs: Callable[[nn.Module, int], Mapping[str, Tensor]] = random_inputs,
+    make_inputs: Callable[[nn.Module, int], Mapping[str, Tensor]] = usual_inputs,
     *,
     rows: Sequence[int] = (1, 32),
     repeats: int = 200,

@@ -47,6 +47,8 @@ def random_batches(model: Any, tokenizer: Any, names: Sequence[str]) -> Iterator
         places = torch.arange(tokens).expand(rows, tokens)
         keep = places >= tokens - lengths if tokenizer.padding_side == "left" else places < lengths
         batch["attention_mask"] = keep.long()
+        if (end := cost.end_token(model)) is not None:
+            batch["input_ids"][keep & (places == lengths - 1)] = end
         batch["input_ids"][~keep] = model.config.pad_token_id
         if "token_type_ids" in names:
             segments = min(2, model.config.type_vocab_size)
