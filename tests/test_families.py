@@ -107,7 +107,7 @@ def said(work) -> str:
     return WORKS
 
 
-REFUSED = {"xlnet": "models of type 'xlnet' say something else of a row that is padded; name another family"}
+REFUSED = {"xlnet": "the output of models of type 'xlnet' for a row changes when the row is padded; take another family"}
 CUT = ("bert", "roberta", "llama")
 """Families that surgeries know."""
 

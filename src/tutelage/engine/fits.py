@@ -59,7 +59,8 @@ def try_out(role: str, model: Any, encoded: Encoded, task: Task) -> None:
             if kind == "token":
                 a = a[: len(b)]
             if a.shape != b.shape or not bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-5):
-                raise ModelError(f"{role}: models of type '{family}' say something else of a row that is padded; name another family")
+                why = f"the output of models of type '{family}' for a row changes when the row is padded"
+                raise ModelError(f"{role}: {why}; take another family")
     except TutelageError:
         raise
     except Exception as fault:
