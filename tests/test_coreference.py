@@ -472,10 +472,10 @@ def test_a_run_refused_for_its_data_leaves_its_folder_to_the_next(files, model, 
     (tmp_path / "broken.jsonl").write_text('{"doc_key": "d", "sentences": [["Ann", "left"]], "clusters": [[[0, 0], [1, 2]]]}\n')
     (tmp_path / "raw.txt").write_text("Ann left.")
     for part, name, said in (
-        ("train", "none.jsonl", "none.jsonl: no such file of documents"),
+        ("train", "none.jsonl", "none.jsonl: no such file; did you mean 'broken.jsonl'?"),
         ("train", "broken.jsonl", "broken.jsonl, line 1: document d, cluster 0: span [1, 2] is out of range"),
         ("dev", "raw.txt", "raw.txt: documents without clusters cannot be scored: raw"),
-        ("test", ".", "cannot be read, is a directory"),
+        ("test", ".", "a folder where a file is needed"),
     ):
         given = {**{n: files / f"{n}.jsonl" for n in ("train", "dev", "test")}, part: tmp_path / name}
         words = [f"task.{n}={path}" for n, path in given.items()]
