@@ -102,6 +102,11 @@ def test_values_may_hold_an_equals_sign():
     assert recipe.load(BASE, ["task.data=a=b.csv"]).task.data == "a=b.csv"
 
 
+def test_more_threads_than_any_machine_has_are_refused():
+    assert "threads" in fault(None, "threads=100000000000")
+    assert recipe.load(BASE, ["threads=1024"]).threads == 1024
+
+
 def test_a_change_that_is_no_pair_is_refused():
     assert "a change is written key=value" in fault(None, "epochs")
 

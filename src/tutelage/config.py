@@ -29,6 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 SELECTS_ROWS = "selects rows"
 RowSetting = Annotated[T, SELECTS_ROWS]
 """A task's setting that says which rows are read and from where, and does nothing else: `limit: RowSetting[Count | None] = None`.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from . import config, textfiles
-from .config import Count, NonNegative, PartOf, Positive, Share, settings
+from .config import Count, NonNegative, PartOf, Positive, Share, Threads, settings
 from .errors import ConfigError
 
 SHORTHAND = {"teacher": "model", "student": "!model", "task": "data", "method": "!kind"}
@@ -227,7 +227,7 @@ class Recipe:
     """Live or cached teacher signals."""
     seed: int = 1
     """Seed of the student's start, data order and dropout."""
-    threads: Count | None = None
+    threads: Threads | None = None
     """CPU threads; null takes one a core. Part of what makes runs repeatable."""
     autosave: NonNegative = 60.0
     """Seconds between checkpoints; stretched where saving would take more than 1 % of the time."""

@@ -10,7 +10,7 @@ import click
 from .errors import TutelageError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-THREADS = click.option("--threads", type=click.IntRange(1), help="CPU threads [one a core].")
+THREADS = click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads [one a core].")
 
 
 def _trust(ctx: click.Context, option: click.Parameter, given: bool) -> None:
