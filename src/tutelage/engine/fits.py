@@ -43,6 +43,9 @@ def try_out(role: str, model: Any, encoded: Encoded, task: Task) -> None:
 
     Two short rows of different lengths are looked at, together and each alone.
     """
+    if not len(encoded):
+        return
+    check(task, encoded, {role: model.config}, None)
     short = np.argsort(encoded.lengths, kind="stable")
     longer = short[encoded.lengths[short] > encoded.lengths[short[0]]]
     rows = np.array([short[0], *longer[:1]])
